@@ -1,0 +1,83 @@
+"""Names that files and tables share: classes, columns and units, Galaxy Zoo questions and answers. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLASSES = ("spiral", "bar")
+"""Order of the first axis of every (class, H, W) map."""
+
+GZ_FIELD_PX = 424
+"""Side in pixels of a Galaxy Zoo picture; times ``est_dr5_pixscale`` it is the field of view in arcsec."""
+
+# Columns of the master catalogue, as in files made by the earlier code.
+COL_ID = "dr8_id"
+COL_RA, COL_DEC = "ra", "dec"  # deg, of the cutout's centre
+COL_RA_MANGA, COL_DEC_MANGA = "ra_manga", "dec_manga"  # deg, of the MaNGA target
+COL_MANGAID = "mangaid"
+COL_PIXSCALE = "est_dr5_pixscale"  # arcsec / px of the 424 px picture
+COL_GZ3D = "relative_gz3d_fits_loc"
+COL_FITS = "relative_desi_fits_loc"
+COL_JPG = "relative_desi_jpg_loc"
+COL_MARKS = "relative_segmap_json_loc"
+COL_SPIRAL_MASK = "relative_spiral_mask_loc"
+COL_BAR_MASK = "relative_bar_mask_loc"
+
+DEFAULT_MASTER = "data/gz3d_and_desi_master_catalog.parquet"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One Galaxy Zoo question.
+
+    Attributes
+    ----------
+    name : str
+        As in column names, e.g. ``"disk-edge-on"``.
+    answers : tuple of str
+        As in column names, e.g. ``("yes", "no")``.
+    asked_after : str or None
+        ``"<question>_<answer>"`` that leads here; None for the first question.
+    """
+
+    name: str
+    answers: tuple[str, ...]
+    asked_after: str | None = None
+
+    def fraction_columns(self) -> list[str]:
+        """Column names of the predicted fractions in GZ DESI."""
+        return [f"{self.name}_{answer}_fraction" for answer in self.answers]
+
+    def vote_columns(self, campaign: str) -> list[str]:
+        """Column names of the volunteers' vote counts in one campaign (``dr12``, ``dr5``, ``dr8``, ``gz2``)."""
+        return [f"{self.name}-{campaign}_{answer}" for answer in self.answers]
+
+
+_FEATURED, _FACE_ON = "smooth-or-featured_featured-or-disk", "disk-edge-on_no"
+
+GZ_DESI_QUESTIONS = (
+    Question("smooth-or-featured", ("smooth", "featured-or-disk", "artifact")),
+    Question("disk-edge-on", ("yes", "no"), _FEATURED),
+    Question("has-spiral-arms", ("yes", "no"), _FACE_ON),
+    Question("bar", ("strong", "weak", "no"), _FACE_ON),
+    Question("bulge-size", ("dominant", "large", "moderate", "small", "none"), _FACE_ON),
+    Question("how-rounded", ("round", "in-between", "cigar-shaped"), "smooth-or-featured_smooth"),
+    Question("edge-on-bulge", ("boxy", "none", "rounded"), "disk-edge-on_yes"),
+    Question("spiral-winding", ("tight", "medium", "loose"), "has-spiral-arms_yes"),
+    Question("spiral-arm-count", ("1", "2", "3", "4", "more-than-4", "cant-tell"), "has-spiral-arms_yes"),
+    Question("merging", ("none", "minor-disturbance", "major-disturbance", "merger")),
+)
+"""Galaxy Zoo DESI (Walmsley et al. 2023, Zenodo 8360385), as asked in DECaLS DR5 and DR8."""
+
+GZ2_QUESTIONS = (
+    Question("smooth-or-featured", ("smooth", "featured-or-disk", "artifact")),
+    Question("disk-edge-on", ("yes", "no"), _FEATURED),
+    Question("bar", ("yes", "no"), _FACE_ON),
+    Question("has-spiral-arms", ("yes", "no"), _FACE_ON),
+    Question("bulge-size", ("no", "just-noticeable", "obvious", "dominant"), _FACE_ON),
+    Question("how-rounded", ("round", "in-between", "cigar"), "smooth-or-featured_smooth"),
+    Question("bulge-shape", ("round", "boxy", "no-bulge"), "disk-edge-on_yes"),
+    Question("spiral-winding", ("tight", "medium", "loose"), "has-spiral-arms_yes"),
+    Question("spiral-arm-count", ("1", "2", "3", "4", "more-than-4", "cant-tell"), "has-spiral-arms_yes"),
+)
+"""Galaxy Zoo 2 (Willett et al. 2013)."""
