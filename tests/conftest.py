@@ -14,3 +14,27 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set ZOOBOT3D_REALDATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """Folder of a bundle whose network is small and untrained, but complete."""
+    import torch
+
+    from zoobot_3d.bundle import BundleInfo, save_bundle
+    from zoobot_3d.losses import build_loss
+    from zoobot_3d.models import build_model
+
+    torch.manual_seed(0)
+    loss = build_loss("bce")
+    options = {"width": 4, "multipliers": [1, 1, 1, 1], "relu_output": False}
+    model = build_model("published_unet", loss.out_channels, **options)
+    info = BundleInfo(
+        model_name="published_unet",
+        model_options=model.options,
+        out_channels=loss.out_channels,
+        loss="bce",
+        input_size=32,
+        field_fraction=0.75,
+    )
+    return save_bundle(tmp_path_factory.mktemp("bundle") / "bundle", model, info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from zoobot_3d.errors import CatalogError
+from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_table
+from zoobot_3d.schema import COL_DEC, COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, COL_RA
 
-__all__ = ["SPLITS", "assign_split", "catalog_root", "read_catalog"]
+__all__ = ["CUBES", "PICTURES", "SPLITS", "assign_split", "catalog_root", "list_galaxies", "read_catalog"]
+
+PICTURES = (".jpg", ".jpeg", ".png")
+CUBES = (".fits", ".fits.fz", ".fits.gz", ".fit")
+"""File names of pictures, and of grz images in FITS."""
+
+_TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
+_PATH_COLUMNS = (COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc")
+_ID_COLUMNS = ("id", COL_ID, "id_str", "mangaid", "objid")
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Fractions of the galaxies, as in the NeurIPS 2023 paper."""
@@ -71,3 +81,98 @@ def catalog_root(path: str | os.PathLike[str]) -> Path:
     """
     folder = Path(path).resolve().parent
     return folder.parent if folder.name == "data" else folder
+
+
+def list_galaxies(source: str | os.PathLike[str] | list[str]) -> pd.DataFrame:
+    """Find the galaxies that an input names.
+
+    Parameters
+    ----------
+    source : path or list of paths
+        A folder (searched for .jpg, .png and .fits files, subfolders too), picture files, a text file with a path a
+        line, or a catalogue (CSV, Parquet, or FITS table) with a column of paths.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``id``, ``path`` (as given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of
+        the 424 px picture) where known, else NaN.
+
+    Raises
+    ------
+    BadFileError
+        If the input is missing, or a folder or list without pictures.
+    CatalogError
+        If a catalogue has no column of paths.
+    """
+    if isinstance(source, list) and len(source) != 1:
+        return _from_files([Path(name) for name in source])
+    path = Path(source[0] if isinstance(source, list) else source)
+    name = path.name.lower()
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.name.lower().endswith(PICTURES + CUBES) and p.name[0] != ".")
+        if not files:
+            raise BadFileError(path, "no .jpg, .png or .fits files in this folder", "give the folder of pictures")
+        return _from_files(files, below=path)
+    if not path.exists():
+        raise BadFileError(path, "no such file or folder", "check the path")
+    if name.endswith(_TABLES) or (name.endswith(CUBES) and _is_table(path)):
+        return _from_catalog(path)
+    if name.endswith((".txt", ".lst", ".list")):
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        return _from_files([path.parent / line for line in lines if line and not line.startswith("#")])
+    return _from_files([path])
+
+
+def _is_table(path: Path) -> bool:
+    """Tell a FITS catalogue from a FITS picture: only the first has no image in HDU 0."""
+    from astropy.io import fits
+
+    try:
+        return int(fits.getheader(path, 0).get("NAXIS", 0)) == 0
+    except OSError:
+        return False
+
+
+def _from_files(files: list[Path], below: Path | None = None) -> pd.DataFrame:
+    if not files:
+        raise BadFileError("input", "the list of pictures is empty", "give at least one")
+    names = [str(f.relative_to(below)) if below else str(f) for f in files]
+    stems = pd.Series([re.sub(r"(\.fits)?\.\w+$", "", Path(n).name) for n in names])
+    ids = (
+        stems if stems.is_unique else pd.Series([re.sub(r"(\.fits)?\.\w+$", "", n).replace(os.sep, "_") for n in names])
+    )
+    nan = np.full(len(files), np.nan)
+    frame = pd.DataFrame(
+        {"id": ids, "path": names, "file": [str(f) for f in files], "ra": nan, "dec": nan, "pixscale": nan}
+    )
+    return _unique_ids(frame, below or Path())
+
+
+def _from_catalog(path: Path) -> pd.DataFrame:
+    frame = read_catalog(path)
+    column = next((name for name in _PATH_COLUMNS if name in frame), None)
+    if column is None:
+        raise CatalogError(f"{path}: no column of pictures; name one of {', '.join(_PATH_COLUMNS)}")
+    root = catalog_root(path)
+    paths = frame[column].fillna("").astype(str)
+    id_column = next((name for name in _ID_COLUMNS if name in frame), None)
+    ids = (
+        frame[id_column].astype(str)
+        if id_column
+        else pd.Series([Path(p).stem or f"row{i}" for i, p in enumerate(paths)])
+    )
+
+    def number(name: str) -> pd.Series:
+        return pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(np.full(len(frame), np.nan))
+
+    out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths]}
+    out |= {"ra": number(COL_RA), "dec": number(COL_DEC), "pixscale": number(COL_PIXSCALE)}
+    return _unique_ids(pd.DataFrame({key: np.asarray(value) for key, value in out.items()}), root)
+
+
+def _unique_ids(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
+    repeat = frame.groupby("id").cumcount()
+    frame["id"] = frame["id"].where(repeat == 0, frame["id"] + "-" + (repeat + 1).astype(str))
+    frame.attrs["root"] = str(root)
+    return frame

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -354,24 +354,24 @@ def resample(
     if array.ndim not in (2, 3) or not (rows_first or array.shape[-2:] == from_grid.shape):
         raise GridError(f"array of shape {array.shape} does not lie on a grid of {from_grid.shape}")
     affine = to_grid.affine_to(from_grid)
-    rows, rows_inside = _interpolation_matrix(
-        affine[1, 1], affine[1, 2] + affine[1, 0] * to_grid.middle[0], to_grid.shape[0], from_grid.shape[0]
+    row_shift = affine[1, 2] + affine[1, 0] * to_grid.middle[0]
+    column_shift = affine[0, 2] + affine[0, 1] * to_grid.middle[1]
+    rows, row_inside = _interpolation(affine[1, 1], row_shift, to_grid.shape[0], from_grid.shape[0])
+    columns, column_inside = _interpolation(affine[0, 0], column_shift, to_grid.shape[1], from_grid.shape[1])
+    picture = array if rows_first else np.moveaxis(array, 0, -1)  # rows, columns, and channels if any
+    half: Any = rows @ picture.astype(np.float32).reshape(from_grid.shape[0], -1)
+    half = half.reshape(to_grid.shape[0], from_grid.shape[1], -1).swapaxes(0, 1)
+    out = (
+        (columns @ half.reshape(from_grid.shape[1], -1)).reshape(to_grid.shape[1], to_grid.shape[0], -1).swapaxes(0, 1)
     )
-    columns, columns_inside = _interpolation_matrix(
-        affine[0, 0], affine[0, 2] + affine[0, 1] * to_grid.middle[1], to_grid.shape[1], from_grid.shape[1]
-    )
-    planes = np.moveaxis(array, -1, 0) if array.ndim == 3 and rows_first else array.reshape(-1, *from_grid.shape)
-    outside = ~(rows_inside[:, None] & columns_inside[None, :])
-    out = np.empty((len(planes), *to_grid.shape), np.float32)
-    for plane, target in zip(planes, out, strict=True):
-        target[:] = (columns @ (rows @ plane.astype(np.float32)).T).T
-        target[outside] = fill
+    out[~(row_inside[:, None] & column_inside[None, :])] = fill
     if array.ndim == 2:
-        return out[0]
-    return np.ascontiguousarray(np.moveaxis(out, 0, -1)) if rows_first else out
+        return np.ascontiguousarray(out[..., 0])
+    return np.ascontiguousarray(out if rows_first else np.moveaxis(out, -1, 0))
 
 
-def _interpolation_matrix(scale: float, shift: float, n_out: int, n_in: int) -> tuple[csr_array, NDArray[np.bool_]]:
+@lru_cache(maxsize=64)  # a batch of galaxies moves between the same few pairs of grids
+def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[csr_array, NDArray[np.bool_]]:
     """Weights (n_out, n_in) of a triangle filter, and which outputs are inside; output i sits at scale * i + shift."""
     at = scale * np.arange(n_out) + shift
     radius = max(1.0, scale)
@@ -381,8 +381,7 @@ def _interpolation_matrix(scale: float, shift: float, n_out: int, n_in: int) -> 
     inside = (at >= -0.5) & (at <= n_in - 0.5)
     total = weights.sum(1, keepdims=True)
     weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
-    index = np.repeat(np.arange(n_out), taps.shape[1])
-    matrix = csr_array(
-        (weights.ravel().astype(np.float32), (index, np.clip(taps, 0, n_in - 1).ravel())), shape=(n_out, n_in)
-    )
+    used = weights > 0
+    index = np.broadcast_to(np.arange(n_out)[:, None], taps.shape)[used]
+    matrix = csr_array((weights[used].astype(np.float32), (index, taps[used])), shape=(n_out, n_in))
     return matrix, inside

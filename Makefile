@@ -1,0 +1,54 @@
+# A fresh machine needs Python 3.11+ and a package index; `make demo` and `make test` do the rest.
+# Another torch, e.g. a CPU build: make test TORCH=torch==2.13.0
+
+PYTHON ?= python3
+TORCH ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types docs benchmarks test-lowest clean
+
+demo: $(VENV)/.installed
+	$(BIN)/zoobot3d demo --out demo
+
+test: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev-installed
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build
+
+# Each writes a JSON row and a plot to benchmarks/results; fast_vs_published.py takes an hour and is run by hand.
+benchmarks: $(VENV)/.dev-installed
+	for name in rasterize models loader; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# The tests with the oldest versions that pyproject.toml allows.
+test-lowest: $(VENV)/.dev-installed
+	$(BIN)/pip install -q uv
+	$(BIN)/uv venv -q --allow-existing $(VENV)-lowest
+	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	$(VENV)-lowest/bin/python -m pytest
+
+clean:
+	rm -rf build dist docs/_build src/*.egg-info
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install -q $(TORCH) -e .
+	touch $@
+
+$(VENV)/.dev-installed: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install -q $(TORCH) -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.docs-installed: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install -q $(TORCH) -e '.[dev,docs]'
+	touch $@ $(VENV)/.dev-installed $(VENV)/.installed

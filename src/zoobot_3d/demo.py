@@ -1,0 +1,227 @@
+"""The whole road in minutes: simulate a survey, train the fast network, evaluate, predict real pictures, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from zoobot_3d import __version__, figures, gallery, io
+from zoobot_3d.catalog import list_galaxies, read_catalog
+from zoobot_3d.errors import BadFileError
+from zoobot_3d.predict import predict
+from zoobot_3d.progress import progress_bar
+from zoobot_3d.report import Section, write_report
+from zoobot_3d.schema import CLASSES, DEFAULT_MASTER
+
+if TYPE_CHECKING:
+    from zoobot_3d.data import MaskDataset
+    from zoobot_3d.evaluate import Evaluation
+    from zoobot_3d.segmenter import Segmenter
+
+__all__ = ["DemoConfig", "demo"]
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Sizes of the demonstration, chosen to end within 6 minutes on 2 cores.
+
+    Attributes
+    ----------
+    galaxies : int
+        Size of the simulated survey.
+    epochs : int
+        Passes over its training galaxies.
+    max_minutes : float
+        Training stops here on a machine that is too slow for all epochs.
+    input_size : int
+        Side in pixels of what the network sees.
+    show : int
+        Real pictures shown in the report.
+    seed : int
+        Of survey, training and volunteers' halves.
+    """
+
+    galaxies: int = 1000
+    epochs: int = 30
+    max_minutes: float = 3.5
+    input_size: int = 128
+    show: int = 30
+    seed: int = 0
+
+
+def demo(
+    out: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    config: DemoConfig | None = None,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Run the demonstration; a killed run continues where it was.
+
+    Parameters
+    ----------
+    out : path
+        Folder for ``survey/``, ``train/``, ``predictions/``, ``report.html`` and ``metrics.json``.
+    images : path, optional
+        Folder of real 424 px Galaxy Zoo pictures to predict; skipped without.
+    config : DemoConfig, optional
+        Sizes.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    dict
+        ``iou_spiral``, ``iou_bar``, ``ceiling_spiral``, ``ceiling_bar`` (at > 0.2, pooled over the held-out galaxies),
+        ``wall_s``, ``peak_rss_mb``, and seconds of each stage.
+
+    Raises
+    ------
+    BadFileError
+        If ``images`` is not a folder of pictures.
+    """
+    from zoobot_3d.data import MaskDataset
+    from zoobot_3d.evaluate import evaluate
+    from zoobot_3d.segmenter import load_segmenter
+    from zoobot_3d.simulate.survey import simulate_survey
+    from zoobot_3d.train import train
+
+    config = config or DemoConfig()
+    out = Path(out)
+    galaxies = None if images is None else list_galaxies(images)  # a wrong folder should not cost six minutes
+    clock = _Clock()
+    survey = out / "survey"
+    simulate_survey(survey, config.galaxies, seed=config.seed, progress=progress)
+    clock.lap("simulate")
+
+    bundle = train(_training(config, survey, progress), out / "train")
+    clock.lap("train")
+
+    segmenter = load_segmenter(bundle)
+    info = segmenter.bundle.info
+    catalog = read_catalog(survey / DEFAULT_MASTER)
+    held_out = catalog[catalog["split"] == "test"].reset_index(drop=True)
+    test = MaskDataset(held_out, survey, info.input_size, info.field_fraction, on_error="skip")
+    with progress_bar("evaluating", len(test), show=progress) as advance:
+        evaluation = evaluate(segmenter, test, seed=config.seed, progress=advance)
+    io.write_atomic(out / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
+    clock.lap("evaluate")
+
+    pictures = out / "figures"
+    sections = [_held_out_section(evaluation, segmenter, test, pictures, config)]
+    if galaxies is not None:
+        sections.append(_real_section(galaxies, segmenter, out / "predictions", pictures, config, progress))
+    clock.lap("predict")
+
+    metrics = _metrics(evaluation, clock)
+    sections.append(_run_section(out / "train", pictures, config, metrics))
+    lead = (
+        f"zoobot-3d {__version__}. A network that has seen nothing but simulated galaxies, trained here just now. "
+        '<b class="spiral">Blue</b>: spiral arms. <b class="bar">Orange</b>: bars. '
+        "The denser, the more volunteers enclosed the place (or, says the model, would)."
+    )
+    write_report(out / "report.html", "Spiral arms and bars, from nothing", lead, sections)
+    metrics |= {"wall_s": round(clock.total(), 1), "peak_rss_mb": round(_peak_rss_mb())}
+    io.write_atomic(out / "metrics.json", json.dumps(metrics, indent=1))
+    return metrics
+
+
+def _training(config: DemoConfig, survey: Path, progress: bool) -> Any:
+    from zoobot_3d.config import Config, DataConfig, TrainConfig
+
+    return Config(
+        data=DataConfig(catalog=str(survey / DEFAULT_MASTER), input_size=config.input_size, cache="ram"),
+        train=TrainConfig(
+            epochs=config.epochs, max_minutes=config.max_minutes, patience=0, seed=config.seed, progress=progress
+        ),
+    )
+
+
+def _held_out_section(
+    evaluation: Evaluation, segmenter: Segmenter, test: MaskDataset, pictures: Path, config: DemoConfig
+) -> Section:
+    gallery.held_out(test, segmenter, pictures / "held_out.png", count=16, seed=config.seed)
+    curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
+    figures.save(curve, pictures / "reliability.png")
+    text = (
+        f"{evaluation.n_galaxies} simulated galaxies the network never saw. The ceiling is how well one random half "
+        "of the volunteers predicts the other; all pixels of all galaxies are pooled."
+    )
+    shown = (pictures / "held_out.png", pictures / "reliability.png")
+    return Section("Held-out galaxies", text, evaluation.table(), shown)
+
+
+def _real_section(
+    galaxies: pd.DataFrame, segmenter: Segmenter, folder: Path, pictures: Path, config: DemoConfig, progress: bool
+) -> Section:
+    with progress_bar("predicting", len(galaxies), show=progress) as advance:
+        summary = predict(galaxies, segmenter, folder, progress=advance)
+    gallery.predictions(folder, pictures / "real.png", count=config.show, seed=config.seed)
+    failed = f" {summary.failed} could not be used: {summary.reasons}." if summary.failed else ""
+    text = f"{summary.predicted + summary.skipped} real pictures predicted; {config.show} at random are shown.{failed}"
+    return Section("Real galaxies", text, (), (pictures / "real.png",))
+
+
+def _run_section(folder: Path, pictures: Path, config: DemoConfig, metrics: dict[str, float]) -> Section:
+    gallery.training(folder, pictures / "training.png")
+    stages = {name.removesuffix("_s"): value for name, value in metrics.items() if name.endswith("_s")}
+    rows = [["stage", "seconds"], *([name, f"{seconds:.0f}"] for name, seconds in stages.items())]
+    text = f"{config.galaxies} galaxies simulated, {os.cpu_count()} processors."
+    return Section("The run", text, rows, (pictures / "training.png",))
+
+
+def _metrics(evaluation: Evaluation, clock: _Clock) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name in CLASSES:
+        out[f"iou_{name}"] = round(evaluation.model[f"{name}_iou_0.2"], 4)
+    for name in CLASSES:
+        out[f"ceiling_{name}"] = round(evaluation.ceiling[f"{name}_iou_0.2"], 4)
+    return out | {f"{name}_s": round(seconds, 1) for name, seconds in clock.laps.items()}
+
+
+class _Clock:
+    """Wall-clock seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self.last
+        self.last = now
+
+    def total(self) -> float:
+        return time.perf_counter() - self.start
+
+
+def _peak_rss_mb() -> float:
+    """Peak memory of this process plus its largest worker, in MB; Linux counts KiB, macOS bytes."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    usage: Sequence[int] = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(resource.getrusage(who).ru_maxrss for who in usage) / unit
+
+
+def find_real_pictures(given: str | None) -> Path | None:
+    """Choose the folder of real pictures: the one given, else the ones that lie beside a checkout, else none.
+
+    Raises
+    ------
+    BadFileError
+        If the given folder does not exist.
+    """
+    if given is not None:
+        if not Path(given).exists():
+            raise BadFileError(given, "no such folder", "give a folder of .jpg pictures to --images")
+        return Path(given)
+    beside = Path(os.environ.get("ZOOBOT3D_REALDATA", "../shared/realdata")) / "gz_decals_jpg" / "jpg"
+    return beside if beside.is_dir() else None

@@ -1,0 +1,197 @@
+"""Every picture. Arrays and tables in, matplotlib figures out; knows nothing of networks or file formats.
+
+Spiral arms are always blue, bars always orange (Wong 2011, Nature Methods 8, 441: told apart by the colour-blind).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoobot_3d.io import atomic_path
+from zoobot_3d.schema import CLASSES
+
+__all__ = ["COLOURS", "comparison", "contact_sheet", "overlay", "reliability", "save", "training"]
+
+COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
+_STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}
+
+
+def overlay(
+    picture: NDArray[np.uint8], masks: NDArray[np.floating[Any]], *, strength: float = 0.85
+) -> NDArray[np.uint8]:
+    """Tint a picture with its masks: blue for arms, orange for bars, the denser the more volunteers.
+
+    Parameters
+    ----------
+    picture : numpy.ndarray
+        (H, W, 3) uint8, row 0 north.
+    masks : numpy.ndarray
+        (2, H, W) fractions in 0-1.
+    strength : float
+        Opacity of the tint where the fraction is 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8: the picture in grey under the tints.
+    """
+    grey = picture.astype(np.float32).mean(-1, keepdims=True)
+    out = np.repeat(grey, 3, -1)
+    for name, mask in zip(CLASSES, masks, strict=True):
+        colour = 255 * np.array(mpl.colors.to_rgb(COLOURS[name]), np.float32)
+        alpha = strength * np.clip(mask, 0, 1)[..., None]
+        out = out * (1 - alpha) + colour * alpha
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def outlines(axes: Axes, masks: NDArray[np.floating[Any]], level: float = 0.2) -> None:
+    """Draw where each mask crosses a level, as a line in the class's colour."""
+    for name, mask in zip(CLASSES, masks, strict=True):
+        if mask.max() > level > mask.min():
+            axes.contour(mask, levels=[level], colors=COLOURS[name], linewidths=1.1)
+
+
+def comparison(
+    pictures: Sequence[NDArray[np.uint8]],
+    volunteers: Sequence[NDArray[np.floating[Any]]],
+    model: Sequence[NDArray[np.floating[Any]]],
+    names: Sequence[str] = (),
+    columns: int = 2,
+) -> Figure:
+    """Lay out picture, volunteers and model side by side, a galaxy a row.
+
+    Parameters
+    ----------
+    pictures : sequence of (H, W, 3) uint8
+        Row 0 north.
+    volunteers, model : sequences of (2, H, W)
+        Fractions in 0-1 on the pictures' pixels.
+    names : sequence of str
+        Written in the pictures' corners.
+    columns : int
+        Galaxies beside one another.
+    """
+    rows = -(-len(pictures) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(columns * 5.1, rows * 1.7 + 0.25))
+        grid = figure.subplots(rows, columns * 3, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for index, (picture, truth, guess) in enumerate(zip(pictures, volunteers, model, strict=True)):
+            row, column = divmod(index, columns)
+            panels = grid[row, 3 * column : 3 * column + 3]
+            for axes, image, title in zip(
+                panels,
+                (picture, overlay(picture, truth), overlay(picture, guess)),
+                ("picture", "volunteers", "model"),
+                strict=True,
+            ):
+                axes.imshow(image, interpolation="bilinear")
+                if row == 0:
+                    axes.set_title(title)
+            if names:
+                panels[0].text(0.03, 0.04, names[index], color="w", fontsize=6, transform=panels[0].transAxes)
+    return figure
+
+
+def contact_sheet(
+    pictures: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.floating[Any]]],
+    names: Sequence[str] = (),
+    columns: int = 5,
+    side: int = 212,
+) -> Figure:
+    """Lay out pictures beside their predicted masks, as pairs.
+
+    Parameters
+    ----------
+    pictures : sequence of (H, W, 3) uint8
+        Row 0 north; any sizes.
+    masks : sequence of (2, H, W)
+        Fractions in 0-1.
+    names : sequence of str
+        Written in the corners.
+    columns : int
+        Pairs a row.
+    side : int
+        Pixels of a panel.
+    """
+    rows = -(-len(pictures) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(columns * 3.2, rows * 1.62))
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+            axes = grid.flat[index]
+            pair = np.hstack([picture, overlay(picture, mask)])
+            axes.imshow(cv2.resize(pair, (2 * side, side), interpolation=cv2.INTER_AREA))
+            if names:
+                axes.text(0.01, 0.03, names[index], color="w", fontsize=5, transform=axes.transAxes)
+    return figure
+
+
+def reliability(curves: dict[str, dict[str, list[float]]], errors: dict[str, float]) -> Figure:
+    """Plot the volunteers' fraction against the predicted one, with the number of pixels below.
+
+    Parameters
+    ----------
+    curves, errors : dict
+        ``reliability`` and ``calibration_error`` of `zoobot_3d.evaluate.Evaluation`.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.2, 4.6))
+        top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+        top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--")
+        for name, curve in curves.items():
+            label = f"{name} (calibration error {errors[name]:.3f})"
+            top.plot(curve["predicted"], curve["observed"], "o-", ms=3, color=COLOURS[name], label=label)
+            bottom.step(curve["predicted"], curve["pixels"], where="mid", color=COLOURS[name])
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers")
+        top.legend(frameon=False, loc="upper left")
+        bottom.set(yscale="log", xlabel="predicted fraction", ylabel="pixels")
+    return figure
+
+
+def training(log: pd.DataFrame) -> Figure:
+    """Plot losses and overlap against epochs.
+
+    Parameters
+    ----------
+    log : pandas.DataFrame
+        Of the CSV logger: ``epoch``, ``train_loss``, ``val_loss``, ``val_<class>_iou_0.2``.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.0))
+        left, right = figure.subplots(1, 2)
+        for name, colour in (("train_loss", "0.5"), ("val_loss", "k")):
+            if name in log:
+                rows = log.dropna(subset=[name]).groupby("epoch")[name].mean()
+                left.plot(rows.index, rows, color=colour, label=name.replace("_", " "))
+        for name in CLASSES:
+            column = f"val_{name}_iou_0.2"
+            if column in log:
+                rows = log.dropna(subset=[column]).groupby("epoch")[column].mean()
+                right.plot(rows.index, rows, color=COLOURS[name], label=name)
+        left.set(xlabel="epoch", ylabel="loss")
+        right.set(xlabel="epoch", ylabel="IoU at > 0.2, validation", ylim=(0, None))
+        for axes in (left, right):
+            axes.legend(frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> None:
+    """Write a figure, as the file's extension says, whole or not at all."""
+    kind = os.path.splitext(path)[1].lstrip(".") or "png"  # noqa: PTH122 - a string is wanted
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=dpi)

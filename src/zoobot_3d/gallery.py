@@ -1,0 +1,144 @@
+"""Figures of what lies on disk: reads catalogues, bundles and predictions, and draws with `zoobot_3d.figures`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from zoobot_3d import figures, io
+from zoobot_3d.errors import BadFileError, Zoobot3DError
+from zoobot_3d.rgb import rgb_from_grz
+
+if TYPE_CHECKING:
+    from zoobot_3d.data import MaskDataset
+    from zoobot_3d.segmenter import Segmenter
+
+__all__ = ["comparison", "held_out", "predictions", "training"]
+
+
+def comparison(
+    catalog: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    count: int = 24,
+    split: str = "test",
+    seed: int = 0,
+) -> None:
+    """Draw picture, volunteers and model for galaxies of a master catalogue.
+
+    Parameters
+    ----------
+    catalog, bundle : path
+        Master catalogue with marks, and folder of the bundle.
+    out : path
+        File to write.
+    count : int
+        Galaxies, drawn at random among those that volunteers marked first.
+    split : str
+        ``train``, ``val``, ``test`` or ``all``.
+    seed : int
+        Of the draw.
+    """
+    from zoobot_3d.evaluate import open_dataset
+    from zoobot_3d.segmenter import load_segmenter
+
+    segmenter = load_segmenter(bundle)
+    held_out(open_dataset(catalog, segmenter, split=split), segmenter, out, count=count, seed=seed)
+
+
+def held_out(
+    dataset: MaskDataset, segmenter: Segmenter, out: str | os.PathLike[str], *, count: int = 24, seed: int = 0
+) -> None:
+    """Draw picture, volunteers and model for galaxies of a dataset, three quarters of them with marks if there are."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    marked: list[dict[str, Any]] = []
+    blank: list[dict[str, Any]] = []
+    for index in order:
+        item = dataset[int(index)]
+        if not item["error"]:
+            is_marked = max(item["spiral_mask"].max(), item["bar_mask"].max()) > 0.3
+            (marked if is_marked else blank).append(item)
+        if len(marked) >= count and len(blank) >= count // 4:
+            break
+    items = (marked[: count - min(len(blank), count // 4)] + blank)[:count]
+    views = np.stack([item["image"].numpy() for item in items])
+    fractions = segmenter.fractions(views / np.float32(255))
+    volunteers = [np.stack([item["spiral_mask"], item["bar_mask"]]) for item in items]
+    pictures = [np.moveaxis(view, 0, -1) for view in views]
+    figures.save(figures.comparison(pictures, volunteers, list(fractions), [item["id"] for item in items]), out)
+
+
+def predictions(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    pictures: str | os.PathLike[str] | None = None,
+    count: int = 24,
+    seed: int = 0,
+) -> None:
+    """Draw pictures beside their predicted masks.
+
+    Parameters
+    ----------
+    folder : path
+        What `zoobot_3d.predict.predict` wrote.
+    out : path
+        File to write.
+    pictures : path, optional
+        Folder that the ``path`` column starts from; by default where predict found them.
+    count : int
+        Galaxies, drawn at random.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    BadFileError
+        If none of the pictures is there any more.
+    """
+    from zoobot_3d.predict import read_masks, run_root
+
+    root = Path(pictures) if pictures is not None else run_root(folder)
+    rows = [(row, masks) for row, masks in read_masks(folder) if masks is not None]
+    order = np.random.default_rng(seed).permutation(len(rows))
+    shown, reason = [], ""
+    for index in order:
+        row, masks = rows[index]
+        try:
+            shown.append((_picture(root / row["path"]), masks, row["id"]))
+        except Zoobot3DError as error:
+            reason = str(error)
+        if len(shown) == count:
+            break
+    if not shown:
+        raise BadFileError(
+            folder, f"none of the pictures could be read ({reason})", "say where they are with --pictures"
+        )
+    images, masks_shown, names = zip(*shown, strict=True)
+    figures.save(figures.contact_sheet(images, masks_shown, names), out)
+
+
+def training(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Draw losses and overlap of a training run.
+
+    Raises
+    ------
+    BadFileError
+        If the folder has no CSV log.
+    """
+    logs = sorted(Path(folder).glob("**/metrics.csv"))
+    if not logs:
+        raise BadFileError(folder, "no metrics.csv here", "give the folder that zoobot3d train wrote")
+    figures.save(figures.training(pd.concat([pd.read_csv(log) for log in logs])), out)
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        return io.read_picture(path)
+    return rgb_from_grz(io.read_cutout(path)[0][:, ::-1])

@@ -1,0 +1,58 @@
+"""One progress bar for every long job: what, how far, how fast, how long still."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+__all__ = ["progress_bar"]
+
+
+class _RateColumn(ProgressColumn):
+    """Items per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g} {self.unit}/s", style="progress.data.speed")
+
+
+@contextlib.contextmanager
+def progress_bar(
+    what: str, total: int | None, *, unit: str = "galaxies", show: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr while a job runs.
+
+    Parameters
+    ----------
+    what : str
+        Short description, e.g. ``"predicting"``.
+    total : int or None
+        How many there are, if known.
+    unit : str
+        What is counted.
+    show : bool
+        False shows nothing.
+
+    Yields
+    ------
+    callable
+        Call it with the number of items done since the last call.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)

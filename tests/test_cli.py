@@ -1,0 +1,113 @@
+"""The command line as a user meets it: in its own process."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tiny_survey import make_survey
+from zoobot_3d import __version__, cli, io
+
+
+def run(*arguments, cwd=None):
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from zoobot_3d.cli import main; sys.exit(main())",
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_help_does_not_load_torch():
+    code = """
+import sys
+from zoobot_3d.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    assert "torch" not in sys.modules
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"zoobot3d {command} " in capsys.readouterr().out.rpartition("example:")[2]
+
+
+def test_version():
+    assert run("--version").stdout.strip() == f"zoobot3d {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "invalid choice: 'fly'"),
+        (["predict"], "the following arguments are required"),
+        (["predict", "nowhere", "--bundle", "b", "--out", "o"], "nowhere: no such file or folder"),
+        (["predict", ".", "--bundle", "b", "--out", "o", "--spam", "1"], "unknown --spam"),
+        (["simulate", "s", "--galaxies", "0"], "0 is not at least 1"),
+        (["train", "o", "--data.batchsize", "3"], "did you mean data.batch_size"),
+        (["train", "o", "--config", "none.yaml"], "none.yaml"),
+        (["describe", "."], "bundle"),
+        (["figures", "comparison", "c", "--out", "o.png"], "needs --bundle"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("zoobot3d: ") and error.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = run("--debug", "describe", tmp_path)
+    assert result.returncode != 0 and "Traceback" in result.stderr
+    assert "Traceback" not in run("describe", tmp_path).stderr
+
+
+def test_train_evaluate_predict_figures_from_the_command_line(tmp_path, capsys):
+    def run(*arguments):
+        assert cli.main([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr().out
+
+    catalog = make_survey(tmp_path / "survey", n=24)
+    settings = ["--data.catalog", catalog, "--data.input_size", 32, "--train.epochs", 1, "--data.batch_size", 8]
+    bundle = tmp_path / "run" / "bundle"
+    out = run("train", tmp_path / "run", *settings, "--train.accelerator", "cpu")
+    assert f"bundle: {bundle}" in out.replace("\n", "")
+    assert "fast_unet" in run("describe", bundle)
+
+    out = run("evaluate", catalog, "--bundle", bundle, "--split", "all", "--out", tmp_path / "evaluation")
+    assert "IoU at > 0.2" in out
+    assert (tmp_path / "evaluation" / "evaluation.json").exists()
+    assert (tmp_path / "evaluation" / "reliability.png").exists()
+
+    predicting = [
+        "predict",
+        tmp_path / "survey" / "jpg",
+        "--bundle",
+        bundle,
+        "--out",
+        tmp_path / "masks",
+        "--masks",
+        "png",
+    ]
+    assert "24 predicted, 0 done before, 0 failed" in run(*predicting)
+    assert len(pd.read_parquet(tmp_path / "masks" / "shard-00000.parquet")) == 24
+    assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == 48
+    assert "0 predicted, 24 done before" in run(*predicting)
+
+    for kind, source, *rest in (
+        ("comparison", catalog, "--bundle", bundle, "--split", "all"),
+        ("predictions", tmp_path / "masks"),
+        ("training", tmp_path / "run"),
+    ):
+        run("figures", kind, source, *rest, "--out", tmp_path / f"{kind}.png", "--count", 4)
+        assert np.ptp(io.read_picture(tmp_path / f"{kind}.png")) > 100

@@ -1,0 +1,74 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import zoobot_3d
+from tiny_survey import make_survey
+from zoobot_3d.catalog import catalog_root
+from zoobot_3d.data import MaskDataset
+from zoobot_3d.errors import CatalogError
+from zoobot_3d.evaluate import evaluate, evaluate_catalog, open_dataset
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return make_survey(tmp_path_factory.mktemp("survey"), n=12)
+
+
+@pytest.fixture
+def segmenter(tiny_bundle):
+    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=5)
+
+
+@pytest.fixture
+def dataset(survey, segmenter):
+    return open_dataset(survey, segmenter, split="all")
+
+
+def test_a_model_that_repeats_the_volunteers_is_perfect(dataset, segmenter, monkeypatch):
+    truth = np.concatenate([np.stack([dataset[i]["votes"] / 15])[None][0] for i in range(len(dataset))])
+    served = iter(range(0, len(dataset), 5))
+    monkeypatch.setattr(segmenter, "fractions", lambda views: truth[(start := next(served)) : start + len(views)])
+    result = evaluate(segmenter, dataset)
+    assert result.n_galaxies == 12 and result.n_failed == 0
+    for name in ("spiral", "bar"):
+        assert result.model[f"{name}_iou_0.2"] == 1 and result.model[f"{name}_mae"] < 1e-6
+        assert result.calibration_error[name] < 1e-6
+    curve = result.reliability["spiral"]
+    assert curve["predicted"] == pytest.approx([10 / 15]) and curve["observed"] == pytest.approx([10 / 15])
+
+
+def test_the_ceiling_is_what_halves_agree_on(dataset, segmenter):
+    result = evaluate(segmenter, dataset)
+    # All 15 drew the same bar, so halves agree; 10 of 15 drew the arm, so halves differ in fraction but not in place.
+    assert result.ceiling["bar_iou_0.2"] == 1 and result.ceiling["bar_mae"] == 0
+    assert result.ceiling["spiral_iou_0.2"] == 1 and result.ceiling["spiral_mae"] > 0
+    assert evaluate(segmenter, dataset, seed=0).ceiling == result.ceiling
+    assert evaluate(segmenter, dataset, seed=1).ceiling["spiral_mae"] != result.ceiling["spiral_mae"]
+    json.dumps(result.to_dict())
+
+
+def test_a_bad_galaxy_is_named_and_left_out(survey, segmenter, tmp_path):
+    frame = pd.read_parquet(survey)
+    frame.loc[3, "relative_desi_jpg_loc"] = "jpg/none.jpg"
+    info = segmenter.bundle.info
+    dataset = MaskDataset(frame, catalog_root(survey), info.input_size, info.field_fraction, on_error="skip")
+    whole = evaluate(segmenter, open_dataset(survey, segmenter, split="all"))
+    result = evaluate(segmenter, dataset)
+    assert result.n_failed == 1 and result.n_galaxies == 11
+    assert "no such file" in result.failures["g03"].lower()
+    assert result.model["bar_mae"] != whole.model["bar_mae"]
+
+
+def test_no_rows_in_a_split(survey, tiny_bundle, tmp_path):
+    frame = pd.read_parquet(survey).assign(split="train")
+    frame.to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(CatalogError, match="no galaxies in split 'test'"):
+        evaluate_catalog(tmp_path / "c.parquet", tiny_bundle, progress=False)
+
+
+def test_table_has_a_row_for_every_measure(dataset, segmenter):
+    table = evaluate(segmenter, dataset).table()
+    assert len(table) == 1 + 2 * 5 and all(len(row) == 4 for row in table)
