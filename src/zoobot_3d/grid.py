@@ -124,12 +124,33 @@ class PixelGrid:
         Returns
         -------
         astropy.io.fits.Header
-            With CRPIX for the array after ``np.flipud``; `zoobot_3d.io` writes the two together.
+            With CRPIX for the array after ``np.flipud``, as `zoobot_3d.io` writes it; a CD matrix, as the Legacy
+            Surveys service gives.
+
+        Raises
+        ------
+        GridError
+            If the grid has no ra and dec.
         """
-        wcs = self.wcs.deepcopy()
-        wcs.wcs.crpix = [self.reference_pixel[0] + 1, self.shape[0] - self.reference_pixel[1]]
-        wcs.wcs.cdelt = [-self.pixscale / 3600, self.pixscale / 3600]
-        return wcs.to_header()
+        if self.ra is None or self.dec is None:
+            raise GridError("this grid has no position: give ra and dec to get a header")
+        step = self.pixscale / 3600
+        return Header(
+            [
+                ("WCSAXES", 2, "the third axis of a cube is no sky axis"),
+                ("CTYPE1", "RA---TAN", "TANgent plane"),
+                ("CTYPE2", "DEC--TAN", "TANgent plane"),
+                ("CRVAL1", self.ra, "[deg] Reference RA"),
+                ("CRVAL2", self.dec, "[deg] Reference Dec"),
+                ("CRPIX1", self.reference_pixel[0] + 1, "Reference x"),
+                ("CRPIX2", self.shape[0] - self.reference_pixel[1], "Reference y"),
+                ("CD1_1", -step, "[deg] CD matrix"),
+                ("CD1_2", 0.0, "[deg] CD matrix"),
+                ("CD2_1", 0.0, "[deg] CD matrix"),
+                ("CD2_2", step, "[deg] CD matrix"),
+                ("RADESYS", "ICRS", "Celestial frame"),
+            ]
+        )
 
     @classmethod
     def from_wcs(cls, wcs: WCS, shape: tuple[int, int]) -> PixelGrid:
