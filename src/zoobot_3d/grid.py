@@ -137,7 +137,6 @@ class PixelGrid:
         step = self.pixscale / 3600
         return Header(
             [
-                ("WCSAXES", 2, "the third axis of a cube is no sky axis"),
                 ("CTYPE1", "RA---TAN", "TANgent plane"),
                 ("CTYPE2", "DEC--TAN", "TANgent plane"),
                 ("CRVAL1", self.ra, "[deg] Reference RA"),

@@ -240,6 +240,8 @@ def write_mask_fits(
     hdu = fits.PrimaryHDU(np.ascontiguousarray(masks[:, ::-1], np.float32))
     for index, name in enumerate(CLASSES):
         hdu.header[f"CLASS{index}"] = (name, "class of plane along axis 3")
+    hdu.header["CTYPE3"] = ("CLASS", "axis 3 counts the classes")
+    hdu.header.update({"CRPIX3": 1.0, "CRVAL3": 0.0, "CD3_3": 1.0})
     hdu.header["BUNIT"] = ("", "fraction of volunteers who would enclose the pixel")
     hdu.header.update(cards)
     _write_fits(path, hdu, grid)

@@ -1,0 +1,95 @@
+"""Networks by name. Pure torch: knows nothing of losses, data, configuration files or Lightning."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from zoobot_3d.errors import ConfigError
+from zoobot_3d.models.blocks import SegmentationModel, nearest_size
+from zoobot_3d.models.fast_unet import FastUNet
+from zoobot_3d.models.published_unet import PublishedUNet
+
+__all__ = [
+    "MODEL_NAMES",
+    "FastUNet",
+    "PublishedUNet",
+    "SegmentationModel",
+    "build_model",
+    "model_options",
+    "nearest_size",
+]
+
+_MODELS: dict[str, type[FastUNet] | type[PublishedUNet]] = {"fast_unet": FastUNet, "published_unet": PublishedUNet}
+
+MODEL_NAMES = tuple(_MODELS)
+"""What `build_model` can build."""
+
+
+def _model_class(name: str) -> type[FastUNet] | type[PublishedUNet]:
+    if name not in _MODELS:
+        raise ConfigError(f"no model is called {name!r}; choose one of {', '.join(MODEL_NAMES)}")
+    return _MODELS[name]
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """Return the options of a model and their defaults.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODEL_NAMES`.
+
+    Returns
+    -------
+    dict
+        Keyword to default, JSON-able.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model.
+    """
+    parameters = inspect.signature(_model_class(name)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+
+
+def build_model(
+    name: str, out_channels: int = 2, *, initial_raw: Sequence[float] | None = None, **options: Any
+) -> SegmentationModel:
+    """Build a network with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODEL_NAMES`.
+    out_channels : int
+        Channels of the raw output: ``loss.out_channels``.
+    initial_raw : sequence of float, optional
+        Start value of each raw output channel: ``loss.initial_raw``. By default torch's own initialisation.
+    **options
+        See `model_options`; the built model keeps them all in ``model.options``.
+
+    Returns
+    -------
+    SegmentationModel
+        Takes float (B, 3, H, W) in 0-1, row 0 north, and returns raw outputs (B, out_channels, H, W).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model or option, or an option does not fit.
+    """
+    model_class, valid = _model_class(name), model_options(name)
+    unknown = sorted(set(options) - set(valid))
+    if unknown:
+        raise ConfigError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(valid)}")
+    if out_channels < 1:
+        raise ConfigError(f"out_channels is {out_channels}; give 1 or more")
+    if initial_raw is not None and len(initial_raw) != out_channels:
+        raise ConfigError(
+            f"initial_raw has {len(initial_raw)} values for {out_channels} output channels; give one each"
+        )
+    return model_class(out_channels, initial_raw, **options)

@@ -1,0 +1,152 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from zoobot_3d.bundle import FORMAT_VERSION, BundleInfo, describe, load_bundle, read_info, save_bundle
+from zoobot_3d.errors import BundleError
+from zoobot_3d.losses import build_loss
+from zoobot_3d.models import build_model
+
+OPTIONS = {"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+
+
+def make(loss: str = "bce"):
+    torch.manual_seed(0)
+    channels = build_loss(loss).out_channels
+    model = build_model("fast_unet", channels, **OPTIONS)
+    info = BundleInfo("fast_unet", model.options, channels, loss, 64, 0.75, training={"rows": {"train": 3}})
+    return model, info
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return save_bundle(tmp_path / "bundle", *make())
+
+
+def edit(bundle, **changes):
+    """Change keys of bundle.json; None removes one."""
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    content |= changes
+    file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+@pytest.mark.parametrize("loss", ["bce", "beta_binomial"])
+def test_round_trip_predicts_the_same(tmp_path, loss):
+    model, info = make(loss)
+    for _ in range(3):  # move the batch statistics away from their start
+        model(torch.rand(2, 3, 64, 64))
+    loaded = load_bundle(save_bundle(tmp_path / "b", model, info))
+    pictures = torch.rand(2, 3, 64, 64)
+    expected = build_loss(loss).fraction(model.eval()(pictures))
+    assert torch.equal(loaded.fraction(loaded.model(pictures)), expected)
+    assert loaded.info == info
+    assert not loaded.model.training
+    assert loaded.path == tmp_path / "b"
+
+
+def test_a_bundle_is_replaced_whole(tmp_path, bundle):
+    model, info = make()
+    torch.nn.init.zeros_(next(model.parameters()))
+    save_bundle(bundle, model, info)
+    assert next(load_bundle(bundle).model.parameters()).abs().sum() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]  # nothing temporary is left
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        save_bundle(tmp_path, *make())
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_info_must_describe_the_network(tmp_path):
+    model, _ = make("beta_binomial")
+    with pytest.raises(BundleError, match="4 output channels, info says 2"):
+        save_bundle(tmp_path / "b", model, make("bce")[1])
+
+
+def test_describe(bundle):
+    text = describe(bundle)
+    assert "fast_unet(" in text
+    assert "central 0.75" in text
+    assert '"train": 3' in text
+
+
+def test_read_info_needs_no_weights(bundle):
+    (bundle / "weights.safetensors").unlink()
+    assert read_info(bundle).input_size == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": FORMAT_VERSION + 1}, r"has format 2, .* reads up to 1; update it"),
+        ({"format_version": None}, "has no format_version"),
+        ({"format": "other"}, "is not a zoobot-3d bundle"),
+        ({"loss": None, "input_size": None}, "misses loss, input_size"),
+        ({"colour": "blue"}, "has unknown keys colour"),
+        ({"input_size": "64"}, "input_size is '64', which is not of the right type"),
+        ({"field_fraction": 1.5}, "out of range"),
+        ({"classes": ["bar", "spiral"]}, r"classes are \['bar', 'spiral'\]"),
+        ({"model_name": "vast_unet"}, "names a network that cannot be built .*vast_unet"),
+        ({"model_options": {"width": 3}}, "names a network that cannot be built"),
+        ({"loss": "beta_binomial"}, "out_channels is 2, loss beta_binomial needs 4"),
+        ({"weights_sha256": "0"}, r"weights\.safetensors: is not the file that bundle\.json was written with"),
+    ],
+)
+def test_wrong_info(bundle, changes, message):
+    edit(bundle, **changes)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(bundle)
+    assert str(bundle) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_shape_names_the_tensor(bundle):
+    edit(bundle, model_options={**OPTIONS, "widths": [8, 8, 8, 16]})
+    with pytest.raises(BundleError, match=r"has shape \(.*\), the network named in bundle.json has \(.*16"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("drop", "misses 1 tensors, the first"), ("add", "has not, the first extra")]
+)
+def test_missing_and_unknown_tensors(bundle, change, message):
+    file = bundle / "weights.safetensors"
+    weights = load_file(file)
+    if change == "drop":
+        weights.popitem()
+    else:
+        weights["extra"] = torch.zeros(1)
+    save_file(weights, file)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle)
+
+
+def test_truncated_weights(bundle):
+    file = bundle / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(BundleError, match=r"weights\.safetensors: cannot be read"):
+        load_bundle(bundle)
+
+
+def test_missing_weights(bundle):
+    (bundle / "weights.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors: is missing"):
+        load_bundle(bundle)
+
+
+def test_broken_json(bundle):
+    (bundle / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read"):
+        load_bundle(bundle)
+
+
+def test_not_a_bundle(tmp_path):
+    with pytest.raises(BundleError, match="is not a bundle"):
+        load_bundle(tmp_path)
+    with pytest.raises(BundleError, match="no such folder"):
+        load_bundle(tmp_path / "none")

@@ -1,0 +1,130 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoobot_3d.config import Config, DataConfig, TrainConfig, config_to_yaml, differing_keys, load_config, valid_keys
+from zoobot_3d.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def test_defaults():
+    assert load_config() == Config()
+
+
+def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("data: {batch_size: 8, input_size: 96}\ntrain:\n  lr: 1e-3\nmodel:\n")
+    config = load_config(file, ["data.batch_size=4"])
+    assert (config.data.batch_size, config.data.input_size, config.train.lr) == (4, 96, 1e-3)
+    assert config.model == Config().model
+
+
+@pytest.mark.parametrize(
+    "overrides", [["data.workers=3"], ["--data.workers=3"], ["--data.workers", "3"]], ids=["plain", "dashes", "argv"]
+)
+def test_forms_of_an_override(overrides):
+    assert load_config(None, overrides).data.workers == 3
+
+
+def test_model_options_take_any_key():
+    config = load_config(None, ["model.options.depth=2", "--model.options.widths", "[8,16]"])
+    assert config.model.options == {"depth": 2, "widths": [8, 16]}
+
+
+def test_tuples():
+    config = load_config(None, ["data.label_cols=[a,b]", "train.class_weights=[1,2]"])
+    assert config.data.label_cols == ("a", "b")
+    assert config.train.class_weights == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.batchsize=4", r"data\.batchsize: no such key; did you mean data\.batch_size\?"),
+        ("batch_size=4", r"batch_size: no such key; did you mean data\.batch_size\?"),
+        ("model.option.a=3", r"did you mean model\.options\?"),
+        ("zzzzz=1", r"zzzzz: no such key; valid keys: model\.name"),
+        ("data=1", r"data: is a group of keys"),
+        ("data.batch_size", r"is not a setting; write key=value"),
+        ("--data.batch_size", r"data\.batch_size: has no value"),
+        ("data.batch_size=x", r"^data\.batch_size: expected int, got x$"),
+        ("train.seed=3.5", r"^train\.seed: expected int, got 3\.5$"),
+        ("data.cache=disk", r"^data\.cache: expected Literal\['none', 'ram'\], got disk$"),
+        ("data.field_fraction=1.5", r"^data\.field_fraction: 1\.5 is not above 0 and at most 1"),
+        ("data.batch_size=0", r"^data\.batch_size: 0 is below"),
+        ("train.ema=1", r"^train\.ema: 1\.0 is not in \[0, 1\)"),
+        ("train.max_steps=0", r"^train\.max_steps: 0 is below"),
+    ],
+)
+def test_wrong_override(override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(None, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data: {batchsize: 3}", r"data\.batchsize: no such key; did you mean data\.batch_size\?"),
+        ("data: {batch_size: 3.5}", r"data\.batch_size: expected int, got 3\.5"),
+        ("dta: {batch_size: 3}", r"dta: no such key"),
+        ("data: 3", r"data: is 3 instead of keys such as data\.catalog"),
+        ("[1]", r"holds a list instead of the groups model, data, train"),
+        ("a: [", r"is not YAML"),
+        ("train: {lr: -1}", r"train\.lr: -1\.0 is not above 0"),
+    ],
+)
+def test_wrong_file_names_file_and_key(tmp_path, content, message):
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=rf"^{file}: .*{message}|^{file}: {message}"):
+        load_config(file)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_yaml_round_trip(tmp_path):
+    config = Config(
+        data=DataConfig(label_cols=("a",), root="x"), train=TrainConfig(max_minutes=2.5, class_weights=(1.0, 3.0))
+    )
+    (tmp_path / "c.yaml").write_text(config_to_yaml(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_differing_keys():
+    other = load_config(None, ["data.batch_size=7", "model.options.width=2"])
+    assert differing_keys(Config(), other) == ["data.batch_size", "model.options", "model.options.width"]
+
+
+def test_every_key_is_described():
+    for group in (Config, *(field.default_factory for field in dataclasses.fields(Config))):
+        for field in dataclasses.fields(group):
+            assert f"    {field.name} : " in group.__doc__, (
+                f"{group.__name__}.{field.name} has no line in the docstring"
+            )
+    assert "train.lr" in valid_keys()
+
+
+@pytest.mark.parametrize("name", ["default.yaml", "published.yaml"])
+def test_files_in_conf_load(name):
+    load_config(CONF / name)
+
+
+def test_published_yaml_is_the_paper():
+    # NeurIPS 2023 ML4PS: L1, AdamW 1e-3, weight decay 0.075, batch 256, 224 px, patience 10.
+    config = load_config(CONF / "published.yaml")
+    assert config.model.name == "published_unet"
+    assert (config.train.loss, config.train.lr, config.train.weight_decay) == ("l1", 1e-3, 0.075)
+    assert (config.data.batch_size, config.data.input_size, config.train.patience) == (256, 224, 10)
+
+
+def test_importing_config_imports_no_torch():
+    code = "import sys, zoobot_3d.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
