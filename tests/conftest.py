@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Tiny networks on busy cores: threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 

@@ -122,6 +122,21 @@ def test_uint8_and_float_pictures_give_the_same():
     assert one.max() <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int64, torch.float64])
+def test_votes_may_be_of_any_type(sample, dtype):
+    picture, votes, asked = sample
+    expected, one = Augment(seed=1)(picture, votes.float(), asked), Augment(seed=1)(picture, votes.to(dtype), asked)
+    torch.testing.assert_close(one[1], expected[1])
+
+
+def test_autocast_does_not_reach_the_geometry(sample):
+    expected = Augment(seed=1)(*sample)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = Augment(seed=1)(*sample)
+    for left, right in zip(inside, expected, strict=True):
+        assert torch.equal(left, right)
+
+
 def test_seed_repeats_and_calls_differ(sample):
     first = Augment(seed=3)
     one, two, again = first(*sample), first(*sample), Augment(seed=3)(*sample)

@@ -108,7 +108,8 @@ def warp(
         affine.sampling_matrices() * (out_size / side), [len(pictures), 1, out_size, out_size], align_corners=False
     )
     asked = broadcast_asked(n_asked, votes)
-    layers = [pictures, votes]
+    # Bytes are joined before they become floats, which is faster; not every pair of other types can be joined.
+    layers = [pictures, votes] if votes.dtype == pictures.dtype else [pictures.float(), votes.float()]
     per_pixel = asked.shape[-1] > 1
     if per_pixel:
         layers += [asked, asked > 0]
@@ -173,9 +174,8 @@ class Augment(nn.Module):
             or (out_size is not None and out_size < 1)
         ):
             raise ConfigError(
-                f"augment: rotate {rotate}, scale {scale}, shift {shift}, photometric {photometric}, "
-                f"out_size {out_size}; "
-                "give rotate >= 0 deg, scale >= 1, shift in 0-0.5, photometric >= 0, out_size >= 1"
+                f"augment: rotate {rotate}, scale {scale}, shift {shift}, photometric {photometric}, out_size "
+                f"{out_size}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, photometric >= 0, out_size >= 1"
             )
         self.out_size, self.rotate, self.scale, self.shift = out_size, rotate, scale, shift
         self.flip, self.photometric = flip, photometric
@@ -218,7 +218,7 @@ class Augment(nn.Module):
         pale = (pick[0] < min(1.0, 0.15 * strength)).nonzero().flatten()
         if len(pale):
             weights = torch.tensor(_GREY, device=device).view(1, 3, 1, 1)
-            keep = (self._uniform(len(pale), 0.5, device) + 0.5).clamp(0.0, 1.0)
+            keep = self._uniform(len(pale), 0.5, device) + 0.5
             grey = (pictures[pale] * weights).sum(dim=1, keepdim=True)
             pictures[pale] = torch.lerp(grey.expand(-1, 3, -1, -1), pictures[pale], keep)
         soft = (pick[1] < min(1.0, 0.3 * strength)).nonzero().flatten()
@@ -264,11 +264,11 @@ class Augment(nn.Module):
         if height != width or out_size > height or votes.shape[-2:] != pictures.shape[-2:]:
             raise ConfigError(
                 f"augment: pictures {tuple(pictures.shape)} and votes {tuple(votes.shape)} "
-                f"for an output of {out_size} px; "
-                "give squares of one size, at least that large"
+                f"for an output of {out_size} px; give squares of one size, at least that large"
             )
-        affine = self.draw_affine(len(pictures), pictures.device)
-        warped, votes, n_asked = warp(pictures, votes, n_asked, affine, out_size)
-        if pictures.dtype == torch.uint8:
-            warped = warped.mul_(1.0 / 255.0)
-        return (self.jitter(warped) if self.photometric else warped), votes, n_asked
+        with torch.autocast(pictures.device.type, enabled=False):  # half precision would shift a grid by a pixel
+            affine = self.draw_affine(len(pictures), pictures.device)
+            warped, votes, n_asked = warp(pictures, votes, n_asked, affine, out_size)
+            if pictures.dtype == torch.uint8:
+                warped = warped.mul_(1.0 / 255.0)
+            return (self.jitter(warped) if self.photometric else warped), votes, n_asked

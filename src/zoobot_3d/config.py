@@ -74,7 +74,7 @@ class DataConfig:
     catalog: str = DEFAULT_MASTER
     root: str | None = None
     input_size: int = 128
-    field_fraction: float = 0.75
+    field_fraction: float = 0.6
     batch_size: int = 32
     workers: int = 0
     cache: Literal["none", "ram"] = "none"
@@ -137,8 +137,8 @@ class TrainConfig:
     """
 
     loss: str = "bce"
-    class_weights: tuple[float, float] = (1.0, 1.0)
-    lr: float = 2e-3
+    class_weights: tuple[float, float] = (1.0, 2.0)
+    lr: float = 4e-3
     weight_decay: float = 0.05
     epochs: int = 60
     max_steps: int = -1

@@ -23,7 +23,12 @@ from zoobot_3d.schema import CLASSES
 __all__ = ["COLOURS", "comparison", "contact_sheet", "overlay", "reliability", "save", "training"]
 
 COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
-_STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+}
 
 
 def overlay(
