@@ -26,7 +26,7 @@ docs: $(VENV)/.docs-installed
 
 # Each writes a JSON row and a plot to benchmarks/results; fast_vs_published.py takes an hour and is run by hand.
 benchmarks: $(VENV)/.dev-installed
-	for name in rasterize models loader; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in rasterize models loader simulate; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # The tests with the oldest versions that pyproject.toml allows.
 test-lowest: $(VENV)/.dev-installed

@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--survey", type=Path, default=Path("benchmarks/data/survey"), help="simulated if absent")
     parser.add_argument("--galaxies", type=int, default=200, help="how many to simulate")
     parser.add_argument("--input-size", type=int, default=128, help="px")
-    parser.add_argument("--field-fraction", type=float, default=0.75)
+    parser.add_argument("--field-fraction", type=float, default=0.6)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()

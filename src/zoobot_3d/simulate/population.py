@@ -110,7 +110,7 @@ def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: fl
         axis_ratio, bulge_radius = float(rng.uniform(0.5, 1.0)), size
     else:
         axis_ratio = float(round_ * (1 - 0.55 * (1 - flatten)))
-        bulge_radius = disk_scale * float(np.clip(0.17 * np.sqrt(bulge / 0.25), 0.07, 0.5) * rng.uniform(0.6, 1.3))
+        bulge_radius = disk_scale * float(np.clip(0.17 * np.sqrt(bulge / 0.25), 0.07, 0.5) * rng.uniform(0.55, 1.15))
     truncated = rng.random() < 0.6
     return Galaxy(
         kind=kind,
