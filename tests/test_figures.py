@@ -34,7 +34,7 @@ def test_reliability_draws_a_curve_a_class():
 
 
 def test_training_curves_average_steps_of_an_epoch():
-    log = pd.DataFrame({"epoch": [0, 0, 1], "train_loss": [1.0, 3.0, 1.0], "val_loss": [np.nan, 2.0, 1.5]})
+    log = pd.DataFrame({"epoch": [0, 0, 1], "train_loss_epoch": [1.0, 3.0, 1.0], "val_loss": [np.nan, 2.0, 1.5]})
     lines = figures.training(log.assign(**{"val_bar_iou_0.2": [np.nan, 0.1, 0.2]})).axes[0].lines
     np.testing.assert_allclose(lines[0].get_ydata(), [2.0, 1.0])
 

@@ -174,15 +174,15 @@ def training(log: pd.DataFrame) -> Figure:
     Parameters
     ----------
     log : pandas.DataFrame
-        Of the CSV logger: ``epoch``, ``train_loss``, ``val_loss``, ``val_<class>_iou_0.2``.
+        Of the CSV logger: ``epoch``, ``train_loss_epoch``, ``val_loss``, ``val_<class>_iou_0.2``.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 3.0))
         left, right = figure.subplots(1, 2)
-        for name, colour in (("train_loss", "0.5"), ("val_loss", "k")):
+        for name, label, colour in (("train_loss_epoch", "training", "0.5"), ("val_loss", "validation", "k")):
             if name in log:
                 rows = log.dropna(subset=[name]).groupby("epoch")[name].mean()
-                left.plot(rows.index, rows, color=colour, label=name.replace("_", " "))
+                left.plot(rows.index, rows, color=colour, label=label)
         for name in CLASSES:
             column = f"val_{name}_iou_0.2"
             if column in log:
