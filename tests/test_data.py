@@ -257,7 +257,7 @@ def test_pixscale_must_be_positive(survey):
 
 def module(survey, **settings):
     root, _ = survey
-    defaults = {"input_size": SIZE, "batch_size": 2}
+    defaults = {"input_size": SIZE, "field_fraction": 0.75, "batch_size": 2}
     data = MaskDataModule(DataConfig(str(root / "data/catalog.parquet"), **(defaults | settings)), seed=5)
     data.setup()
     return data

@@ -34,10 +34,10 @@ def catalog(tmp_path_factory):
 
 
 def config(catalog, data=None, **settings):
-    defaults = {"epochs": 2, "progress": False, "lr": 0.01, "accelerator": "cpu"}
+    defaults = {"epochs": 2, "progress": False, "lr": 0.01, "class_weights": (1.0, 1.0), "accelerator": "cpu"}
     return Config(
         model=TINY,
-        data=DataConfig(str(catalog), input_size=32, batch_size=4, cache="ram", **(data or {})),
+        data=DataConfig(str(catalog), input_size=32, field_fraction=0.75, batch_size=4, cache="ram", **(data or {})),
         train=TrainConfig(**(defaults | settings)),
     )
 
