@@ -6,7 +6,8 @@
 Claim: `fast_unet` is no worse than `published_unet` on the simulated test galaxies after 10,000 samples at 96 px. Both
 see the same galaxies in the same order with the same augmentations, minimise the same loss (binomial likelihood, so the
 published network's output ReLU is off) in float32, and keep the weights of least validation loss. Each has its own
-learning rate and weight decay: the published network the paper's, the fast one this package's defaults.
+learning rate and weight decay: the published network the paper's, the fast one this package's defaults (``--lr``
+gives both the same learning rate; choose another ``--out`` and ``--work`` for it).
 
 Appends a row for each network and seed to ``--out`` and draws the rows beside it. Finished rows are not repeated, and
 an interrupted training goes on where it was.
@@ -51,7 +52,12 @@ def configure(name: str, seed: int, catalog: Path, args: argparse.Namespace) -> 
         model=ModelConfig(name, dict(options)),
         data=DataConfig(str(catalog), input_size=args.size, batch_size=args.batch_size, cache="ram"),
         train=replace(
-            optimizer, loss="bce", epochs=10_000, max_steps=args.samples // args.batch_size, patience=0, seed=seed
+            optimizer if args.lr is None else replace(optimizer, lr=args.lr),
+            loss="bce",
+            epochs=10_000,
+            max_steps=args.samples // args.batch_size,
+            patience=0,
+            seed=seed,
         ),
     )
 
@@ -137,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--samples", type=int, default=10_000, help="galaxies shown to each network in training")
     parser.add_argument("--size", type=int, default=96, help="px")
+    parser.add_argument("--lr", type=float, help="peak learning rate of both networks; by default each has its own")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its default")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/data/fast_vs_published"), help="training folders")

@@ -100,7 +100,7 @@ def test_train_evaluate_predict_figures_from_the_command_line(tmp_path, capsys):
         "png",
     ]
     assert "24 predicted, 0 done before, 0 failed" in run(*predicting)
-    assert len(pd.read_parquet(tmp_path / "masks" / "shard-00000.parquet")) == 24
+    assert len(pd.read_parquet(tmp_path / "masks" / "shards")) == 24
     assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == 48
     assert "0 predicted, 24 done before" in run(*predicting)
 

@@ -32,7 +32,9 @@ def pictures(tmp_path):
 
 
 def shards(folder):
-    return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("shard-*.parquet"))]).set_index("id")
+    return pd.concat([pd.read_parquet(path) for path in sorted((folder / "shards").glob("shard-*.parquet"))]).set_index(
+        "id"
+    )
 
 
 def test_a_bad_picture_is_a_row_with_its_reason(pictures, segmenter, tmp_path):
@@ -64,13 +66,13 @@ def test_a_killed_run_makes_only_what_is_missing(pictures, segmenter, tmp_path):
     galaxies = list_galaxies(pictures)
     predict(galaxies, segmenter, tmp_path / "whole", shard_size=2)
     predict(galaxies, segmenter, tmp_path / "out", shard_size=2)
-    (tmp_path / "out" / "shard-00001.parquet").unlink()
-    kept = (tmp_path / "out" / "shard-00000.parquet").stat().st_mtime_ns
+    (tmp_path / "out" / "shards" / "shard-00001.parquet").unlink()
+    kept = (tmp_path / "out" / "shards" / "shard-00000.parquet").stat().st_mtime_ns
     summary = predict(galaxies, segmenter, tmp_path / "out", shard_size=2)
     assert (summary.predicted, summary.skipped, summary.failed, summary.shards) == (1, 2, 4, 4)
-    assert (tmp_path / "out" / "shard-00000.parquet").stat().st_mtime_ns == kept
-    for path in (tmp_path / "whole").glob("*.parquet"):
-        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+    assert (tmp_path / "out" / "shards" / "shard-00000.parquet").stat().st_mtime_ns == kept
+    for path in (tmp_path / "whole" / "shards").glob("*.parquet"):
+        assert path.read_bytes() == (tmp_path / "out" / "shards" / path.name).read_bytes()
 
 
 def test_another_input_does_not_mix_with_old_shards(pictures, segmenter, tmp_path):

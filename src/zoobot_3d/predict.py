@@ -34,6 +34,9 @@ __all__ = ["PredictSummary", "predict", "read_masks", "run_root"]
 
 _ON = 0.2  # a pixel counts towards a class's area above this fraction of volunteers
 
+SHARDS = "shards"
+"""Subfolder with nothing but the shards, so that Parquet readers take it as one table."""
+
 MaskFormat = Literal["none", "png", "fits"]
 
 
@@ -149,7 +152,8 @@ def predict(
     segmenter : Segmenter
         From `zoobot_3d.load_segmenter`.
     out : path
-        Folder for ``shard-00000.parquet`` and on, and ``masks/`` if asked for.
+        Folder for ``shards/shard-00000.parquet`` and on (``pandas.read_parquet(out / "shards")`` reads all), and
+        ``masks/`` if asked for.
     masks : {"none", "png", "fits"}
         Write masks as files too: 8-bit PNG, a file a class, or float32 FITS with WCS, both classes in a file.
     shard_size : int
@@ -178,7 +182,7 @@ def predict(
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for index, start in enumerate(starts):
             rows = list(galaxies.iloc[start : start + shard_size].itertuples(index=False))
-            shard = folder / f"shard-{index:05d}.parquet"
+            shard = folder / SHARDS / f"shard-{index:05d}.parquet"
             if shard.exists():
                 errors = pd.read_parquet(shard, columns=["error"])["error"].dropna()
                 counts["skipped"] += len(rows) - len(errors)
@@ -301,7 +305,7 @@ def read_masks(folder: str | os.PathLike[str]) -> Iterator[tuple[pd.Series, NDAr
     BadFileError
         If the folder holds no shards.
     """
-    shards = sorted(Path(folder).glob("shard-*.parquet"))
+    shards = sorted((Path(folder) / SHARDS).glob("shard-*.parquet"))
     if not shards:
         raise BadFileError(folder, "no shards of predictions here", "run zoobot3d predict first")
     png = [f"{name}_mask_png" for name in CLASSES]
