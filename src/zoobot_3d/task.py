@@ -52,7 +52,7 @@ class SegmentTask(LightningModule):
         self, model: SegmentationModel, loss: Loss, config: TrainConfig, *, input_size: int, augment: bool = True
     ) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares no such
+        self.model = model.channels_last()
         self.loss = loss
         self.config = config
         self.input_size = input_size
