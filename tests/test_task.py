@@ -12,15 +12,6 @@ from zoobot_3d.models import build_model
 from zoobot_3d.task import SegmentTask, learning_rate_factor
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are quicker without the wait for a second thread, a hundred times so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_task(loss="bce", *, augment=False, size=32, **settings):
     torch.manual_seed(0)
     objective = build_loss(loss)

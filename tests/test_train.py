@@ -19,15 +19,6 @@ from zoobot_3d.train import train
 TINY = ModelConfig(options={"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are quicker without the wait for a second thread, a hundred times so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
     return make_survey(tmp_path_factory.mktemp("survey"), n=16, size=64)

@@ -15,6 +15,7 @@ for many steps. The likelihood of the votes is least at their mean instead, and 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +36,7 @@ MIN_CONCENTRATION = 0.1
 """Lower limit of the concentration, which keeps ``lgamma`` and its gradient finite."""
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """Base of the losses: checks shapes, masks by ``n_asked`` and averages; subclasses say what a pixel costs.
 
     Parameters
@@ -78,13 +79,13 @@ class Loss(nn.Module):
         """Raw outputs of which the fraction is `INITIAL_FRACTION`, one for each output channel."""
         return (INITIAL_FRACTION,) * len(CLASSES)
 
+    @abstractmethod
     def fraction(self, raw: Tensor) -> Tensor:
         """Return the expected fraction of volunteers, (B, classes, H, W) in 0-1, for a raw output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def per_pixel(self, raw: Tensor, votes: Tensor, n_asked: Tensor) -> Tensor:
         """Return the cost of each pixel, (B, classes, H, W); ``n_asked`` is at least 1 here."""
-        raise NotImplementedError
 
     def forward(self, raw: Tensor, votes: Tensor, n_asked: Tensor) -> Tensor:
         """Return the weighted mean cost of the known pixels.
