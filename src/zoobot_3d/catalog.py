@@ -10,13 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_table
 from zoobot_3d.schema import COL_DEC, COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, COL_RA
 
-__all__ = ["CUBES", "PICTURES", "SPLITS", "assign_split", "catalog_root", "list_galaxies", "read_catalog"]
+__all__ = [
+    "CUBES",
+    "PICTURES",
+    "SPLITS",
+    "assign_split",
+    "catalog_root",
+    "gz_pixscale",
+    "list_galaxies",
+    "read_catalog",
+]
 
 PICTURES = (".jpg", ".jpeg", ".png")
 CUBES = (".fits", ".fits.fz", ".fits.gz", ".fit")
@@ -50,6 +59,26 @@ def assign_split(ids: Iterable[object]) -> NDArray[np.str_]:
     digests = (hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids)
     uniform = np.array([int.from_bytes(digest, "big") for digest in digests], np.float64) / 2.0**64
     return np.array(list(SPLITS))[np.searchsorted(edges, uniform, side="right")]
+
+
+def gz_pixscale(th50: ArrayLike, th90: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Scale of the Galaxy Zoo DECaLS picture of a galaxy, by its size (Walmsley et al. 2022, MNRAS 509, 3966).
+
+    Parameters
+    ----------
+    th50, th90 : array_like
+        Petrosian radii that hold half and 90% of the light, arcsec. Where ``th90`` is not known (None or NaN), the
+        half-light radius decides alone.
+
+    Returns
+    -------
+    numpy.ndarray
+        Arcsec per pixel of the 424 px picture, at least 0.1; NaN where ``th50`` is not a positive number.
+    """
+    half = np.asarray(th50, np.float64)
+    most = np.full(half.shape, np.nan) if th90 is None else np.asarray(th90, np.float64)
+    scale = np.maximum(np.fmin(0.04 * half, np.where(most > 0, 0.02 * most, np.nan)), 0.1)
+    return np.where(half > 0, scale, np.nan)
 
 
 def read_catalog(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd.DataFrame:

@@ -35,6 +35,28 @@ class BadFileError(Zoobot3DError):
         return type(self), (self.path, self.what, self.fix)
 
 
+class FetchError(Zoobot3DError):
+    """A service did not give what was asked for, after every retry that could help.
+
+    Parameters
+    ----------
+    url : str
+        What was asked for.
+    what : str
+        What went wrong, last.
+    fix : str, optional
+        What the user can do.
+    """
+
+    def __init__(self, url: str, what: str, fix: str = "") -> None:
+        super().__init__(f"{url}: {what}" + (f"; {fix}" if fix else ""))
+        self.url, self.what, self.fix = url, what, fix
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Survive the trip from a worker process, as `BadFileError` does."""
+        return type(self), (self.url, self.what, self.fix)
+
+
 class BadMarksError(Zoobot3DError):
     """Marks that cannot be rasterized or read: NaN vertices, wrong nesting."""
 
