@@ -26,13 +26,13 @@ docs: $(VENV)/.docs-installed
 
 # Each writes a JSON row and a plot to benchmarks/results; fast_vs_published.py takes an hour and is run by hand.
 benchmarks: $(VENV)/.dev-installed
-	for name in rasterize models loader simulate; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in rasterize models loader simulate catalog; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-# The tests with the oldest versions that pyproject.toml allows.
+# The tests with the oldest versions that pyproject.toml allows; without lsdb, which asks for newer ones.
 test-lowest: $(VENV)/.dev-installed
 	$(BIN)/pip install -q uv
 	$(BIN)/uv venv -q --allow-existing $(VENV)-lowest
-	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev,sami,slurm]'
 	$(VENV)-lowest/bin/python -m pytest
 
 clean:
@@ -46,9 +46,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 	touch $@
 
 $(VENV)/.dev-installed: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install -q $(TORCH) -e '.[dev]'
+	$(BIN)/pip install -q $(TORCH) -e '.[dev,sami,slurm,lsdb]'
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.docs-installed: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install -q $(TORCH) -e '.[dev,docs]'
+	$(BIN)/pip install -q $(TORCH) -e '.[dev,sami,slurm,lsdb,docs]'
 	touch $@ $(VENV)/.dev-installed $(VENV)/.installed

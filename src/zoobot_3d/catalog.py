@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as pads
 from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d.errors import BadFileError, CatalogError
-from zoobot_3d.io import read_table
+from zoobot_3d.io import read_table, table_columns
 from zoobot_3d.schema import COL_DEC, COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, COL_RA
 
 __all__ = [
@@ -101,6 +102,56 @@ def read_catalog(path: str | os.PathLike[str], required: Sequence[str] = ()) -> 
     if frame.empty:
         raise CatalogError(f"{os.fspath(path)}: the catalogue has no rows")
     return frame
+
+
+def join_columns(
+    frame: pd.DataFrame, table: str | os.PathLike[str], on: str, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Add the columns of another table to a catalogue, by a name that both have; only the rows needed are kept.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The catalogue.
+    table : path
+        CSV, Parquet or FITS; a Parquet table is streamed, so it may be as large as GZ DESI.
+    on : str
+        Column of names, compared as text.
+    columns : sequence of str, optional
+        Columns to add; by default all that ``frame`` does not have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of ``frame`` in their order; missing values where the table has no such name. Of a name that the
+        table has twice, the first row counts.
+
+    Raises
+    ------
+    BadFileError
+        If the table cannot be read.
+    CatalogError
+        If it lacks a column.
+    """
+    names = table_columns(table)
+    wanted = [name for name in (names if columns is None else columns) if name not in frame.columns]
+    missing = [name for name in (on, *wanted) if name not in names]
+    if missing:
+        raise CatalogError(f"{os.fspath(table)}: no column {', '.join(missing)}; rename or add the column")
+    keys = frame[on].astype(str)
+    if Path(table).name.lower().endswith((".parquet", ".pq")):
+        found = pads.dataset(table).to_table(columns=[on, *wanted], filter=pads.field(on).cast("string").isin(keys))
+        other = found.to_pandas()
+    else:
+        other = read_table(table, [on, *wanted])
+    other = other.assign(**{on: other[on].astype(str)}).drop_duplicates(on).set_index(on)
+    added = nullable_integers(other).reindex(keys.to_numpy())
+    return frame.reset_index(drop=True).join(added.reset_index(drop=True))
+
+
+def nullable_integers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Let integer columns hold missing values, so that object identifiers do not become floats and lose digits."""
+    return frame.astype(dict.fromkeys(frame.columns[[kind.kind in "iu" for kind in frame.dtypes]], "Int64"))
 
 
 def catalog_root(path: str | os.PathLike[str]) -> Path:

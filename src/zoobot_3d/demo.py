@@ -64,6 +64,7 @@ def demo(
     *,
     images: str | os.PathLike[str] | None = None,
     config: DemoConfig | None = None,
+    through_archive: bool = False,
     progress: bool = True,
 ) -> dict[str, float]:
     """Run the demonstration; a killed run continues where it was.
@@ -76,6 +77,9 @@ def demo(
         Folder of real 424 px Galaxy Zoo pictures to predict; skipped without.
     config : DemoConfig, optional
         Sizes.
+    through_archive : bool
+        Put the simulated sky behind an HTTP server on this machine that answers as the real archives do, and collect
+        the training set from it: fetch, extract, cross-match, cutouts, master catalogue.
     progress : bool
         Show progress bars.
 
@@ -93,7 +97,6 @@ def demo(
     from zoobot_3d.data import MaskDataset
     from zoobot_3d.evaluate import evaluate
     from zoobot_3d.segmenter import load_segmenter
-    from zoobot_3d.simulate.survey import simulate_survey
     from zoobot_3d.train import train
 
     config = config or DemoConfig()
@@ -101,8 +104,7 @@ def demo(
     galaxies = None if images is None else list_galaxies(images)  # a wrong folder should not cost six minutes
     clock = _Clock()
     survey = out / "survey"
-    simulate_survey(survey, config.galaxies, seed=config.seed, images_only=True, progress=progress)
-    clock.lap("simulate")
+    _make_survey(out, survey, config, through_archive, clock, progress)
 
     bundle = train(_training(config, survey, progress), out / "train")
     clock.lap("train")
@@ -134,6 +136,29 @@ def demo(
     metrics |= {"wall_s": round(clock.total(), 1), "peak_rss_mb": round(_peak_rss_mb())}
     io.write_atomic(out / "metrics.json", json.dumps(metrics, indent=1))
     return metrics
+
+
+def _make_survey(
+    out: Path, survey: Path, config: DemoConfig, through_archive: bool, clock: _Clock, progress: bool
+) -> None:
+    from zoobot_3d.simulate.survey import simulate_survey
+
+    if not through_archive:
+        simulate_survey(survey, config.galaxies, seed=config.seed, images_only=True, progress=progress)
+        clock.lap("simulate")
+        return
+    from zoobot_3d.collect import Services, collect
+    from zoobot_3d.simulate.archive import Archive
+    from zoobot_3d.sources.fetch import FetchOptions
+
+    sky = out / "sky"
+    simulate_survey(sky, config.galaxies, seed=config.seed, cutouts=False, progress=progress)
+    clock.lap("simulate")
+    with Archive(sky) as archive:
+        options = FetchOptions(rate=0)  # nobody else is waiting
+        services = Services(archive.gz3d_url, archive.cutout_url, archive.zenodo_url, archive.gz2_url)
+        collect(survey, services=services, keep_fits=False, options=options, progress=progress)
+    clock.lap("collect")
 
 
 def _training(config: DemoConfig, survey: Path, progress: bool) -> Config:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zoobot_3d.io import atomic_path
 from zoobot_3d.schema import CLASSES
 
-__all__ = ["COLOURS", "comparison", "contact_sheet", "overlay", "reliability", "save", "training"]
+__all__ = ["COLOURS", "chart", "comparison", "contact_sheet", "overlay", "reliability", "save", "training"]
 
 COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
 _STYLE: Any = {
@@ -143,6 +143,40 @@ def contact_sheet(
             axes.imshow(cv2.resize(pair, (2 * side, side), interpolation=cv2.INTER_AREA))
             if names:
                 axes.text(0.01, 0.03, names[index], color="w", fontsize=5, transform=axes.transAxes)
+    return figure
+
+
+def chart(picture: NDArray[np.uint8], masks: NDArray[np.floating[Any]], pixscale: float, name: str = "") -> Figure:
+    """Draw one galaxy as on the sky: the picture with outlines beside the tinted masks, axes in arcsec.
+
+    Parameters
+    ----------
+    picture : numpy.ndarray
+        (H, W, 3) uint8, row 0 north.
+    masks : numpy.ndarray
+        (2, H, W) fractions in 0-1.
+    pixscale : float
+        Arcsec per pixel.
+    name : str
+        Title.
+    """
+    height, width = picture.shape[:2]
+    extent = pixscale * np.array([width / 2, -width / 2, -height / 2, height / 2])  # offsets grow to the east
+    with mpl.rc_context(_STYLE | {"axes.spines.top": True, "axes.spines.right": True}):
+        figure = Figure(figsize=(9.2, 4.9))
+        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        left.imshow(picture, extent=extent, interpolation="bilinear")
+        right.imshow(overlay(picture, masks), extent=extent, interpolation="bilinear")
+        for label, mask in zip(CLASSES, masks, strict=True):
+            for level, style in ((0.2, "--"), (0.5, "-")):
+                if mask.max() > level > mask.min():
+                    options: Any = {"extent": extent, "origin": "upper", "linestyles": style, "linewidths": 1.1}
+                    left.contour(mask, levels=[level], colors=COLOURS[label], **options)
+            right.plot([], [], "s", color=COLOURS[label], label=f"{label} (highest {mask.max():.2f})")
+        left.set(xlabel="offset to the east (arcsec)", ylabel="offset to the north (arcsec)", title=name)
+        right.set(xlabel="offset to the east (arcsec)", title="fraction of volunteers")
+        left.text(0.03, 0.03, "lines: 0.2 (dashed), 0.5", color="w", transform=left.transAxes)
+        right.legend(loc="lower left", labelcolor="w", facecolor="0.15", framealpha=0.6, edgecolor="none")
     return figure
 
 

@@ -8,8 +8,10 @@ or not at all.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io as _io
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -31,18 +33,22 @@ from zoobot_3d.grid import PixelGrid, starts_south
 from zoobot_3d.schema import CLASSES
 
 __all__ = [
+    "as_one_kind",
     "atomic_path",
     "decode_mask_png",
     "encode_mask_png",
+    "file_stem",
     "read_cutout",
     "read_picture",
     "read_table",
+    "table_columns",
     "write_atomic",
     "write_cutout",
     "write_jpeg",
     "write_mask_fits",
     "write_parquet",
     "write_png",
+    "write_table",
 ]
 
 JPEG_QUALITY = 90
@@ -50,6 +56,11 @@ JPEG_QUALITY = 90
 
 
 # Whole files
+
+
+def file_stem(name: object) -> str:
+    """Turn a galaxy's name into a file name without its ending: what is not safe in one becomes ``_``."""
+    return re.sub(r"[^\w.+-]", "_", str(name))
 
 
 @contextlib.contextmanager
@@ -259,6 +270,9 @@ def _write_fits(path: str | os.PathLike[str], hdu: fits.PrimaryHDU, grid: PixelG
 
 # Tables
 
+TABLES = (".csv", ".csv.gz", ".parquet", ".pq", ".fits", ".fit")
+"""What a table's name may end in."""
+
 
 def read_table(path: str | os.PathLike[str], columns: list[str] | None = None) -> pd.DataFrame:
     """Read a CSV, Parquet or FITS table, by its extension.
@@ -288,6 +302,31 @@ def read_table(path: str | os.PathLike[str], columns: list[str] | None = None) -
     raise BadFileError(path, "unknown kind of table", "use .csv, .parquet or .fits")
 
 
+def table_columns(path: str | os.PathLike[str]) -> list[str]:
+    """Names of a table's columns, without reading its rows.
+
+    Raises
+    ------
+    BadFileError
+        If the file is missing, unreadable, or of another kind.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    try:
+        if name.endswith((".parquet", ".pq")):
+            return list(pq.read_schema(path).names)
+        if name.endswith((".csv", ".csv.gz")):
+            return list(pd.read_csv(path, nrows=0).columns)
+        if name.endswith((".fits", ".fit", ".fits.gz")):
+            with fits.open(path) as hdus:
+                return list(hdus[1].columns.names)
+    except FileNotFoundError:
+        raise BadFileError(path, "no such file", "check the path") from None
+    except (OSError, ValueError, IndexError, AttributeError, pa.ArrowException) as error:
+        raise BadFileError(path, f"cannot be read as a table ({error})".replace("\n", " ")) from None
+    raise BadFileError(path, "unknown kind of table", "use .csv, .parquet or .fits")
+
+
 def write_parquet(path: str | os.PathLike[str], frame: pd.DataFrame, metadata: dict[str, str] | None = None) -> None:
     """Write a Parquet table, zstd-compressed, atomically, with text metadata in its schema."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -297,3 +336,45 @@ def write_parquet(path: str | os.PathLike[str], frame: pd.DataFrame, metadata: d
         )
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def as_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make text of columns that mix kinds, as a long CSV file read in pieces can: Arrow and FITS hold one kind."""
+    mixed = [
+        name
+        for name, column in frame.items()
+        if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True).startswith("mixed")
+    ]
+    return frame.assign(**{str(name): frame[name].map(str, na_action="ignore") for name in mixed})
+
+
+def write_table(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
+    """Write a table of numbers and text as its extension says; the same rows are always the same bytes.
+
+    Parameters
+    ----------
+    path : path
+        ``.csv``, ``.csv.gz``, ``.parquet`` or ``.fits``.
+    frame : pandas.DataFrame
+        The rows; text that is missing becomes empty in FITS.
+
+    Raises
+    ------
+    BadFileError
+        If the extension is none of these.
+    """
+    name, frame = Path(path).name.lower(), as_one_kind(frame)
+    if name.endswith((".parquet", ".pq")):
+        write_parquet(path, frame)
+    elif name.endswith((".csv", ".csv.gz")):
+        text = frame.to_csv(index=False, lineterminator="\n").encode()
+        write_atomic(path, gzip.compress(text, mtime=0) if name.endswith(".gz") else text)
+    elif name.endswith((".fits", ".fit")):
+        from astropy.table import Table
+
+        words = [label for label, column in frame.items() if not pd.api.types.is_numeric_dtype(column.dtype)]
+        plain = frame.assign(**{str(label): frame[label].fillna("").astype(str).astype(object) for label in words})
+        with atomic_path(path) as temporary:
+            Table.from_pandas(plain).write(temporary, format="fits", overwrite=True)
+    else:
+        raise BadFileError(path, "unknown kind of table", "use .csv, .parquet or .fits")

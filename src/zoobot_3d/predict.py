@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ def _failure(row: Any, reason: str) -> dict[str, Any]:
 
 
 def _save_masks(folder: Path, row: Any, galaxy: _Galaxy, masks: NDArray[np.float32], kind: MaskFormat) -> None:
-    name = re.sub(r"[^\w.+-]", "_", row.id)
+    name = io.file_stem(row.id)
     if kind == "fits":
         io.write_mask_fits(folder / f"{name}_masks.fits", masks, galaxy.grid, OBJECT=row.id[:60])
     else:

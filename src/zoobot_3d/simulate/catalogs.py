@@ -74,12 +74,12 @@ def sky_positions(n: int, seed: int) -> NDArray[np.float64]:
     while len(kept) < n:  # batches of one size: what was drawn before does not depend on n
         uniform = rng.random((4096, 2))
         ra, dec = 360 * uniform[:, 0], np.degrees(np.arcsin(low + (high - low) * uniform[:, 1]))
-        batch = np.column_stack([ra, dec])[np.abs(_galactic_latitude(ra, dec)) > 20]
+        batch = np.column_stack([ra, dec])[np.abs(galactic_latitude(ra, dec)) > 20]
         kept = _drop_near_earlier(np.concatenate([kept, batch]))
     return kept[:n]
 
 
-def _galactic_latitude(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
+def galactic_latitude(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
     """Degrees from the Galactic plane; pole at 192.8595, +27.1283 (J2000)."""
     r, d, d0 = np.radians(ra - 192.8595), np.radians(dec), np.radians(27.1283)
     return np.degrees(np.arcsin(np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(r)))

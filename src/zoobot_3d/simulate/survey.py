@@ -95,6 +95,7 @@ def simulate_survey(
     seed: int = 0,
     workers: int | None = None,
     images_only: bool = False,
+    cutouts: bool = True,
     progress: bool = True,
 ) -> SurveySummary:
     """Simulate a survey, or finish or enlarge one that is there.
@@ -112,6 +113,8 @@ def simulate_survey(
     images_only : bool
         Leave out the GZ3D and cutout FITS files, which training does not read: pictures, marks and tables only.
         The files that are written are the same.
+    cutouts : bool
+        False leaves out the cutout FITS files alone (2.2 MB a galaxy): the loopback archive renders its own.
     progress : bool
         Show a bar with rate and time left.
 
@@ -134,7 +137,8 @@ def simulate_survey(
     _remove_leftovers(root)
     positions = sky_positions(n_galaxies, seed)
     jobs = [
-        _Job(str(root), index, seed, float(ra), float(dec), images_only) for index, (ra, dec) in enumerate(positions)
+        _Job(str(root), index, seed, float(ra), float(dec), not images_only, cutouts and not images_only)
+        for index, (ra, dec) in enumerate(positions)
     ]
     marked = {name.rpartition("_")[2] for name in _names(root / "gz3d")}
     missing = [job for job in jobs if not _is_done(job, marked)]
@@ -159,7 +163,8 @@ class _Job:
     seed: int
     ra: float
     dec: float
-    images_only: bool
+    gz3d: bool
+    cutout: bool
 
     @property
     def dr8_id(self) -> str:
@@ -198,9 +203,10 @@ def _make_galaxy(job: _Job) -> None:
     marks = replace(marks, metadata={name: rows["gz3d"][name] for name in GZ3D_COLUMNS})
     write_jpeg(root / paths[schema.COL_JPG], rgb_from_grz(cube[:, ::-1]))  # it takes FITS row order
     marks.to_json(root / paths[schema.COL_MARKS])
-    if not job.images_only:
+    if job.gz3d:
         cv2.polylines(shown, [np.round(hexagon).astype(np.int32)], True, _MAGENTA, 1, cv2.LINE_AA)
         write_gz3d(root / paths[schema.COL_GZ3D], marks, shown)
+    if job.cutout:
         write_cutout(root / paths[schema.COL_FITS], cube, grid, **_CUTOUT_CARDS)
     write_atomic(root / job.location("rows", ".json"), json.dumps(rows))
 
@@ -365,10 +371,10 @@ def _names(folder: Path) -> list[str]:
 def _is_done(job: _Job, gz3d_endings: set[str]) -> bool:
     """Tell whether all of a galaxy's files are there; the rows are written last."""
     wanted = [job.location("rows", ".json"), job.location("images/jpg", ".jpg"), job.location("marks", ".json")]
-    if not job.images_only:
+    if job.cutout:
         wanted.append(job.location("images/fits", ".fits"))
-        if f"{job.subject}.fits.gz" not in gz3d_endings:
-            return False
+    if job.gz3d and f"{job.subject}.fits.gz" not in gz3d_endings:
+        return False
     return all((Path(job.root) / location).exists() for location in wanted)
 
 
@@ -379,6 +385,8 @@ def _read_rows(job: _Job) -> dict[str, dict[str, Any]]:
         rows: dict[str, dict[str, Any]] = json.loads(path.read_text())
     except (OSError, ValueError):
         raise BadFileError(path, "not a readable table row", "delete the file and run the same command again") from None
-    if job.images_only:
-        rows["master"] |= {schema.COL_GZ3D: None, schema.COL_FITS: None}
+    if not job.gz3d:
+        rows["master"][schema.COL_GZ3D] = None
+    if not job.cutout:
+        rows["master"][schema.COL_FITS] = None
     return rows

@@ -1,0 +1,271 @@
+"""What does the data side cost at the size of a survey? A row for each step that goes through a whole catalogue.
+
+    python benchmarks/catalog.py [--rows 8700000] [--work FOLDER] [--only crossmatch]
+
+crossmatch
+    Claim: 30,000 galaxies are found in 8.7 million rows of 100 columns in under 60 s and 6 GB on two cores. The Parquet
+    file is made once, in ``--work`` (4.6 GB). On a slice of it the plain way (pandas reads all, astropy's
+    ``match_to_catalog_sky``) and ours take turns, and both must find the same rows.
+
+Every run is a process of its own on two cores; the wall-clock time includes starting Python, the memory is its highest
+resident size. Writes ``catalog.json``, with a row for each step that was ever run, and ``catalog.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+
+from zoobot_3d import __version__
+from zoobot_3d.schema import GZ_DESI_QUESTIONS
+
+CORES = 2
+GROUP = 500_000
+WIDTH = 100
+CLAIM = {"seconds": 60.0, "gigabytes": 6.0}
+Row = dict[str, object]
+
+
+# Runs in processes of their own
+
+
+def crossmatch_ours(galaxies: Path, catalogue: Path, out: Path) -> None:
+    from zoobot_3d.crossmatch import crossmatch
+
+    print(crossmatch(galaxies, catalogue, out, progress=False))
+
+
+def crossmatch_plain(galaxies: Path, catalogue: Path, out: Path) -> None:
+    """Do what a notebook does: everything in memory, no duplicates resolved, no other lists."""
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+
+    ours, theirs = pd.read_parquet(galaxies), pd.read_parquet(catalogue)
+    row, separation, _ = SkyCoord(ours.ra, ours.dec, unit="deg").match_to_catalog_sky(
+        SkyCoord(theirs.ra, theirs.dec, unit="deg")
+    )
+    near = separation < 3 * u.arcsec
+    found = theirs.iloc[row[near]].reset_index(drop=True)[["dr8_id", "ra", "dec"]]
+    found["separation"] = separation[near].arcsec
+    found["mangaid"] = ours.mangaid[near].to_numpy()
+    found.to_parquet(out)
+
+
+RUNS: dict[str, Callable[..., None]] = {"ours": crossmatch_ours, "plain": crossmatch_plain}
+
+
+def measure(run: str, *paths: Path) -> dict[str, float]:
+    """Wall-clock seconds and peak resident gigabytes of one run."""
+    start = time.perf_counter()
+    command = [sys.executable, __file__, "--run", run, *map(str, paths)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    peak = re.search(r"peak (\d+) kB", done.stdout)
+    assert peak is not None, done.stdout
+    return {"seconds": round(seconds, 2), "gigabytes": round(int(peak[1]) * 1024 / 1e9, 2)}
+
+
+def run_here(run: str, paths: list[str]) -> None:
+    """Be the process that is measured."""
+    RUNS[run](*map(Path, paths))
+    print("peak", re.search(r"VmHWM:\s*(\d+ kB)", Path("/proc/self/status").read_text())[1])
+
+
+# crossmatch
+
+
+def write_catalogue(path: Path, n_rows: int) -> None:
+    """Write a catalogue as wide as GZ DESI, a row group at a time: name, position, fractions, other measurements."""
+    names = [name for question in GZ_DESI_QUESTIONS for name in question.fraction_columns()]
+    names += [f"measurement_{i}" for i in range(WIDTH - 5 - len(names))]
+    part = path.with_suffix(".part")
+    writer: pq.ParquetWriter | None = None
+    for start in range(0, n_rows, GROUP):
+        rng = np.random.default_rng((n_rows, start))
+        n = min(GROUP, n_rows - start)
+        ra, dec = draw_sky(rng, n)
+        brick, number = rng.integers(1, 662_174, n), np.arange(start, start + n)
+        columns: dict[str, object] = {
+            "dr8_id": pa.array(np.char.add(np.char.add(brick.astype(str), "_"), number.astype(str))),
+            "brickid": brick,
+            "objid": number,
+            "ra": ra,
+            "dec": dec,
+        }
+        columns |= {name: rng.random(n, np.float32) for name in names}
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(part, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    part.replace(path)
+
+
+def draw_sky(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions over a third of the sky, as in the Legacy Surveys; deg."""
+    low, high = np.sin(np.radians([-18.0, 60.0]))
+    return rng.uniform(60, 300, n) % 360, np.degrees(np.arcsin(rng.uniform(low, high, n)))
+
+
+def write_galaxies(path: Path, catalogue: Path, n: int) -> None:
+    """Write galaxies: three quarters lie in the catalogue, to 0.5 arcsec; a tenth of these were observed twice."""
+    rng = np.random.default_rng(n)
+    table = pq.read_table(catalogue, columns=["ra", "dec"])
+    rows = rng.choice(table.num_rows, int(0.675 * n), replace=False)
+    rows = np.concatenate([rows, rows[: int(0.075 * n)]])
+    ra, dec = table["ra"].to_numpy()[rows], table["dec"].to_numpy()[rows]
+    east, north = rng.normal(0, 0.5 / 3600, (2, rows.size))
+    ra, dec = (ra + east / np.cos(np.radians(dec))) % 360, dec + north
+    other_ra, other_dec = draw_sky(rng, n - rows.size)
+    frame = pd.DataFrame({"ra": np.concatenate([ra, other_ra]), "dec": np.concatenate([dec, other_dec])})
+    frame.insert(0, "mangaid", [f"1-{i}" for i in range(n)])
+    frame.to_parquet(path)
+
+
+def same_matches(ours: Path, plain: Path) -> bool:
+    """Every match of ours is in the plain one, and what ours lacks lost its row to a nearer galaxy."""
+    duplicates = pd.read_parquet(ours.with_name(f"{ours.stem}_duplicates.parquet"))
+    all_ours = (
+        pd.concat([pd.read_parquet(ours), duplicates]).set_index("mangaid")[["dr8_id", "separation"]].sort_index()
+    )
+    theirs = pd.read_parquet(plain).set_index("mangaid")[["dr8_id", "separation"]].sort_index()
+    same = all_ours.index.equals(theirs.index) and bool((all_ours.dr8_id == theirs.dr8_id).all())
+    return same and bool(np.allclose(all_ours.separation, theirs.separation, atol=1e-6))
+
+
+def crossmatch_row(args: argparse.Namespace, work: Path) -> Row:
+    whole, slice_ = (work / f"catalogue_{n}_{WIDTH}.parquet" for n in (args.rows, args.slice))
+    for path, n in ((whole, args.rows), (slice_, args.slice)):
+        if not path.exists():
+            start = time.perf_counter()
+            write_catalogue(path, n)
+            print(f"wrote {path.name}, {path.stat().st_size / 1e9:.2f} GB, in {time.perf_counter() - start:.0f} s")
+    galaxies = [work / f"galaxies_{n}.parquet" for n in (args.rows, args.slice)]
+    write_galaxies(galaxies[0], whole, args.galaxies)
+    write_galaxies(galaxies[1], slice_, args.galaxies)
+    runs = []
+    for _ in range(args.rounds):
+        for path in work.glob("matches*"):
+            path.unlink()
+        runs.append(measure("ours", galaxies[0], whole, work / "matches.parquet"))
+        print(
+            f"crossmatch {args.galaxies:,} x {args.rows:,}: {runs[-1]['seconds']:.1f} s, {runs[-1]['gigabytes']:.2f} GB"
+        )
+    turns: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
+    for _ in range(args.rounds):
+        for name, results in turns.items():
+            results.append(measure(name, galaxies[1], slice_, work / f"slice_{name}.parquet"))
+            print(f"slice of {args.slice:,}, {name}: {results[-1]['seconds']:.1f} s, {results[-1]['gigabytes']:.2f} GB")
+    if not same_matches(work / "slice_ours.parquet", work / "slice_plain.parquet"):
+        raise SystemExit("ours and the plain way do not agree")
+
+    def median(results: list[dict[str, float]], key: str) -> float:
+        return float(np.median([result[key] for result in results]))
+
+    ratios = {key: round(median(turns["plain"], key) / median(turns["ours"], key), 2) for key in CLAIM}
+    print(f"plain / ours on the slice: {ratios['seconds']} in time, {ratios['gigabytes']} in memory; same matches")
+    return {
+        "galaxies": args.galaxies,
+        "rows": args.rows,
+        "columns": WIDTH,
+        "file_gigabytes": round(whole.stat().st_size / 1e9, 2),
+        "runs": runs,
+        "median": {key: median(runs, key) for key in CLAIM},
+        "claim": CLAIM,
+        "slice_rows": args.slice,
+        "slice_runs": turns,
+        "slice_plain_over_ours": ratios,
+    }
+
+
+def crossmatch_plot(axes: Axes, row: Row) -> None:
+    """Share of what is claimed, for the whole; how the plain way compares, on the slice."""
+    turns = row["slice_runs"]
+    labels, values = [], {key: [] for key in CLAIM}
+    for label, runs in (
+        (f"ours, {row['rows'] / 1e6:g} M rows", row["runs"]),
+        (f"ours, {row['slice_rows'] / 1e6:g} M rows", turns["ours"]),
+        (f"plain, {row['slice_rows'] / 1e6:g} M rows", turns["plain"]),
+    ):
+        labels.append(label)
+        for key, series in values.items():
+            series.append(np.median([run[key] for run in runs]) / row["claim"][key])
+    place = np.arange(len(labels))
+    axes.barh(place - 0.2, values["seconds"], 0.38, color="#0072B2", label=f"time (1 = {CLAIM['seconds']:g} s)")
+    axes.barh(place + 0.2, values["gigabytes"], 0.38, color="#E69F00", label=f"memory (1 = {CLAIM['gigabytes']:g} GB)")
+    axes.axvline(1, color="0.5", ls="--", lw=1)
+    axes.set(yticks=place, yticklabels=labels, xlabel="share of what is claimed for the whole catalogue")
+    axes.set_title(f"crossmatch, {row['galaxies']:,} galaxies, {row['columns']} columns", fontsize="medium")
+    axes.invert_yaxis()
+    axes.legend(frameon=False)
+
+
+# A step is a function that measures and one that draws: add a line here for another (e.g. check).
+ROWS: dict[str, tuple[Callable[[argparse.Namespace, Path], Row], Callable[[Axes, Row], None]]] = {
+    "crossmatch": (crossmatch_row, crossmatch_plot),
+}
+
+
+@contextlib.contextmanager
+def work_folder(path: Path | None) -> Iterator[Path]:
+    """Folder for the big files: the one that was given, which keeps them, or one that goes away."""
+    if path is not None:
+        path.mkdir(parents=True, exist_ok=True)
+        yield path
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=8_700_000, help="of the catalogue")
+    parser.add_argument("--galaxies", type=int, default=30_000)
+    parser.add_argument("--slice", type=int, default=2_000_000, help="rows that the plain way also does")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=ROWS, help="one step")
+    parser.add_argument("--work", type=Path, help="folder for the big files, which are used again")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    if args.run:
+        return run_here(args.run[0], args.run[1:])
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "catalog.json"
+    rows = json.loads(file.read_text()) if file.exists() else {}
+    with work_folder(args.work) as work:
+        for name, (step, _) in ROWS.items():
+            if args.only in (None, name):
+                machine = f"{platform.machine()}, {CORES} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+                head = {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__, "machine": machine}
+                rows[name] = head | step(args, work)
+                file.write_text(json.dumps(rows, indent=1) + "\n")
+    done = [name for name in ROWS if name in rows]
+    figure, panels = plt.subplots(len(done), figsize=(6.4, 2.8 * len(done)), layout="constrained", squeeze=False)
+    for axes, name in zip(panels[:, 0], done, strict=True):
+        ROWS[name][1](axes, rows[name])
+    figure.savefig(args.out / "catalog.png", dpi=120)
+    return None
+
+
+if __name__ == "__main__":
+    main()

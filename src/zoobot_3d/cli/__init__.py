@@ -1,0 +1,115 @@
+"""Every command: parse, call one function, print. No logic lives here.
+
+Heavy modules are imported inside the commands, so that ``zoobot3d --help`` answers at once. The options of ``train``
+are the keys of `zoobot_3d.config`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import NoReturn
+
+from zoobot_3d import __version__
+from zoobot_3d.cli import data, fetch, learn, simulated
+from zoobot_3d.cli.command import Command
+from zoobot_3d.errors import ConfigError, Zoobot3DError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = (*simulated.COMMANDS, fetch.FETCH, *data.COMMANDS, *learn.COMMANDS)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes become errors of ours: one line, exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Show defaults, but not the empty ones, and keep the line breaks of an epilog."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    common = _Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = _Parser(
+        "zoobot3d", description="Find spiral arms and bars in galaxy images, pixel by pixel.", parents=[common]
+    )
+    parser.add_argument("--version", action="version", version=f"zoobot3d {__version__}")
+    parser.epilog = "zoobot3d COMMAND --help explains one command"
+    _add(parser, COMMANDS, {name for name in argv if not name.startswith("-")}, common)
+    args, settings = parser.parse_known_args(argv)
+    if args.command is None:
+        parser.print_help()
+        raise SystemExit(0)
+    if settings and args.command != "train":
+        raise ConfigError(f"zoobot3d {args.command}: unknown {settings[0]}; see zoobot3d {args.command} --help")
+    args.settings = settings
+    return args
+
+
+def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common: _Parser) -> None:
+    """Give a parser commands, and each its options; those not chosen need none, and some are slow to collect."""
+    nested = commands is not COMMANDS
+    subparsers = parser.add_subparsers(
+        dest="kind" if nested else "command",
+        metavar="KIND" if nested else "COMMAND",
+        title="kinds" if nested else "commands",
+        parser_class=_Parser,
+        required=nested,
+    )
+    for command in commands:
+        sub = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[:1].upper()}{command.summary[1:]}.\n\n{textwrap.fill(command.details, 100)}",
+            epilog=f"example:\n  {command.example}",
+            formatter_class=_Help,
+            parents=[common],
+        )
+        if command.kinds:
+            _add(sub, command.kinds, chosen, common)
+            continue
+        if command.name in chosen:
+            command.options(sub)
+        sub.set_defaults(run=command.run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0; 1 where a command has found what it was to look for (`zoobot3d check`); 2 after a user's mistake, which is
+        told in one line on stderr; 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        args = _parse(arguments)
+        return args.run(args) or 0
+    except Zoobot3DError as error:
+        if debug:
+            raise
+        print(f"zoobot3d: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, e.g. head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("zoobot3d: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130

@@ -1,0 +1,228 @@
+"""Commands that turn what was fetched into a training set: extract-marks, catalog, crossmatch, build-master, check."""
+
+from __future__ import annotations
+
+import argparse
+
+from zoobot_3d.cli.command import Command, cluster_option, print_table
+from zoobot_3d.schema import DEFAULT_MASTER, GZ_FIELD_PX
+
+__all__ = ["COMMANDS"]
+
+
+# extract-marks
+
+
+def _extract_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gz3d", nargs="*", default=["gz3d"], help="folders of GZ3D FITS files, or files")
+    parser.add_argument("--out", default="marks", help="folder for a JSON file each, or a .parquet file for all")
+    cluster_option(parser)
+
+
+def _extract(args: argparse.Namespace) -> int:
+    from zoobot_3d.extract import extract_marks
+
+    summary = extract_marks(args.gz3d, args.out, cluster=args.cluster)
+    print(summary)
+    return 2 if summary.failed and not summary.done + summary.skipped else 0
+
+
+# catalog
+
+
+def _catalog_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gz3d", nargs="*", default=["gz3d"], help="folders of GZ3D FITS files, or files")
+    parser.add_argument("--out", default="catalogues/gz3d_metadata.parquet", help="table: .csv, .parquet or .fits")
+    cluster_option(parser)
+
+
+def _catalog(args: argparse.Namespace) -> int:
+    from zoobot_3d.extract import catalog
+
+    summary = catalog(args.gz3d, args.out, cluster=args.cluster)
+    print(summary)
+    return 2 if summary.failed and not summary.done + summary.skipped else 0
+
+
+# crossmatch
+
+
+def _crossmatch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("galaxies", help="table of galaxies: .csv, .parquet or .fits")
+    parser.add_argument("catalogue", help="table to find them in; Parquet may be as large as GZ DESI")
+    parser.add_argument(
+        "--out", required=True, help="table of matches: .csv, .parquet or .fits; others are put beside it"
+    )
+    parser.add_argument("--radius", type=float, default=3.0, help="largest separation, arcsec")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="NAME", help="columns of CATALOGUE to keep beside names and position; all: all"
+    )
+    parser.add_argument("--ra", default="ra", help="column of GALAXIES")
+    parser.add_argument("--dec", default="dec", help="column of GALAXIES")
+    parser.add_argument("--ra-unit", choices=("deg", "hour"), default="deg", help="of the ra of GALAXIES")
+    parser.add_argument("--catalogue-ra-unit", choices=("deg", "hour"), default="deg", help="of the ra of CATALOGUE")
+    parser.add_argument("--id", help="column of GALAXIES; by default the first that looks like one")
+    for side in ("ra", "dec", "id"):
+        parser.add_argument(f"--catalogue-{side}", default=None if side == "id" else side, help="column of CATALOGUE")
+    parser.add_argument("--suffix", default="_galaxy", help="for columns of GALAXIES that CATALOGUE has too")
+    parser.add_argument(
+        "--keep-duplicates",
+        action="store_true",
+        help="keep galaxies whose match is nearer to another (repeated observations), marked in duplicate_of",
+    )
+    parser.add_argument("--engine", choices=("tree", "lsdb"), default="tree", help="lsdb: HATS catalogues, with Dask")
+
+
+def _crossmatch(args: argparse.Namespace) -> None:
+    from zoobot_3d.crossmatch import crossmatch
+
+    summary = crossmatch(
+        args.galaxies,
+        args.catalogue,
+        args.out,
+        radius=args.radius,
+        engine=args.engine,
+        columns=args.columns,
+        ra=args.ra,
+        dec=args.dec,
+        ra_unit=args.ra_unit,
+        galaxy_id=args.id,
+        catalogue_ra=args.catalogue_ra,
+        catalogue_dec=args.catalogue_dec,
+        catalogue_ra_unit=args.catalogue_ra_unit,
+        catalogue_id=args.catalogue_id,
+        suffix=args.suffix,
+        keep_duplicates=args.keep_duplicates,
+    )
+    print(summary)
+
+
+# build-master
+
+
+def _master_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("matches", help="what zoobot3d crossmatch wrote for the GZ3D galaxies")
+    parser.add_argument("--root", default=".", help="data root, which paths are relative to")
+    parser.add_argument("--out", help=f"table to write; by default ROOT/{DEFAULT_MASTER}")
+    parser.add_argument(
+        "--desi", nargs="+", default=(), metavar="TABLE", help="tables by dr8_id: predicted fractions, sizes, votes"
+    )
+    parser.add_argument("--gz2", metavar="TABLE", help="Galaxy Zoo 2 votes; matched by position")
+    parser.add_argument("--radius", type=float, default=3.0, help="of that match, arcsec")
+
+
+def _master(args: argparse.Namespace) -> None:
+    from zoobot_3d.master import build_master
+
+    summary = build_master(args.matches, args.out, root=args.root, desi=args.desi, gz2=args.gz2, radius=args.radius)
+    rows = [
+        ["rows with", "count"],
+        *([name, f"{count:,}"] for name, count in (summary.counts | summary.splits).items()),
+    ]
+    print_table(rows, f"{summary.n_rows:,} observations of {summary.n_galaxies:,} galaxies")
+    for note in summary.notes:
+        print(note)
+    print(summary.path)
+
+
+# make-masks
+
+
+def _masks_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("marks", help="master catalogue, or folder of marks (JSON)")
+    parser.add_argument("--out", default="masks", help="folder to write")
+    parser.add_argument(
+        "--grid",
+        choices=("picture", "frame"),
+        help="pixels of the picture (default for a catalogue), or of the 525 px frame that volunteers saw",
+    )
+    parser.add_argument(
+        "--format", choices=("png", "fits"), default="png", help="grey pictures (255: all), or FITS with WCS"
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("volunteers", "official"),
+        default="volunteers",
+        help="official: paths, without crossing ones",
+    )
+    cluster_option(parser)
+
+
+def _masks(args: argparse.Namespace) -> int:
+    from zoobot_3d.extract import make_masks
+
+    summary = make_masks(args.marks, args.out, grid=args.grid, format=args.format, rule=args.rule, cluster=args.cluster)
+    print(summary)
+    return 2 if summary.failed and not summary.done + summary.skipped else 0
+
+
+# check
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("catalogue", help="master catalogue")
+    parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
+    parser.add_argument("--size", type=int, default=GZ_FIELD_PX, help="expected side of pictures and cutouts, pixels")
+    parser.add_argument("--report", metavar="CSV", help="write a row for each problem")
+    cluster_option(parser)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from zoobot_3d.check import check_catalog
+
+    report = check_catalog(args.catalogue, root=args.root, size=args.size, report=args.report, cluster=args.cluster)
+    print_table(report.table(), f"{report.n_galaxies:,} galaxies, {report.n_files:,} files read")
+    return 1 if len(report.problems) else 0
+
+
+COMMANDS = (
+    Command(
+        "extract-marks",
+        "take the volunteers' marks out of GZ3D FITS files",
+        "Every volunteer asked is kept, also those who marked nothing. A broken file is in failed.csv with the reason.",
+        "zoobot3d extract-marks gz3d --out marks",
+        _extract_options,
+        _extract,
+    ),
+    Command(
+        "catalog",
+        "make a table of GZ3D FITS files, a row a file",
+        "HDU 5 of each, with how many volunteers were asked and how many marked something.",
+        "zoobot3d catalog gz3d --out catalogues/gz3d_metadata.parquet",
+        _catalog_options,
+        _catalog,
+    ),
+    Command(
+        "crossmatch",
+        "find galaxies in another catalogue by position",
+        "The nearest within the radius wins. Beside OUT: unmatched rows of both sides, matches that were nearer to "
+        "another galaxy, and the histogram of separations, which shows whether the radius is right.",
+        "zoobot3d crossmatch mine.csv catalogues/external_catalog.parquet --out matches.parquet",
+        _crossmatch_options,
+        _crossmatch,
+    ),
+    Command(
+        "build-master",
+        "join marks, matches, votes and files into the catalogue that training reads",
+        "A row an observation; the split is a hash of the galaxy, so it stays when rows are added.",
+        "zoobot3d build-master matches.parquet --desi catalogues/gz_desi_deep_learning_catalog_friendly.parquet",
+        _master_options,
+        _master,
+    ),
+    Command(
+        "make-masks",
+        "write volunteers' masks as pictures or FITS",
+        "For people who want files; training rasterizes the marks itself.",
+        f"zoobot3d make-masks {DEFAULT_MASTER} --format fits",
+        _masks_options,
+        _masks,
+    ),
+    Command(
+        "check",
+        "read every file of a catalogue once and list what is wrong",
+        "Missing, unreadable, blank, of another size, off-centre. Exit status 1 if anything is.",
+        f"zoobot3d check {DEFAULT_MASTER}",
+        _check_options,
+        _check,
+    ),
+)

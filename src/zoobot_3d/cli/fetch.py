@@ -1,0 +1,238 @@
+"""Commands that bring data here: fetch gz3d, cutouts, gz-desi, gz2, sami, hoyle."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from zoobot_3d.cli.command import Command, cluster_option, positive
+from zoobot_3d.schema import GZ_FIELD_PX
+
+if TYPE_CHECKING:
+    from zoobot_3d.sources.catalogue_files import CatalogueFile
+    from zoobot_3d.sources.fetch import FetchOptions, FetchSummary
+
+__all__ = ["FETCH", "http_options", "polite"]
+
+
+def http_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every download can be told of the network."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--connections", type=positive, default=4, help="at the same time, all workers together")
+    group.add_argument("--rate", type=float, default=5.0, help="requests per second, all workers together; 0: no limit")
+    group.add_argument("--attempts", type=positive, default=6, help="tries before a file counts as failed")
+    group.add_argument("--timeout", type=float, default=60.0, help="seconds without a byte before a try is given up")
+    group.add_argument("--first-wait", type=float, default=1.0, help="seconds before the second try; doubles from then")
+
+
+def polite(args: argparse.Namespace) -> FetchOptions:
+    """Collect what `http_options` added."""
+    from zoobot_3d.sources.fetch import FetchOptions
+
+    return FetchOptions(
+        connections=args.connections,
+        rate=args.rate,
+        attempts=args.attempts,
+        timeout=args.timeout,
+        first_wait=args.first_wait,
+    )
+
+
+def _root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root", default=".", help="data root: the folder that holds gz3d/, images/, catalogues/, data/"
+    )
+
+
+def _report(summary: FetchSummary) -> int:
+    """Say what was done; nothing at all done, though there was something to do, is a failure."""
+    print(summary)
+    return 2 if summary.failed and not summary.done + summary.skipped else 0
+
+
+# gz3d
+
+
+def _gz3d_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--limit", type=positive, help="only the first so many files")
+    parser.add_argument("--mangaid", nargs="+", metavar="ID", help="only these galaxies, e.g. 1-379196")
+    parser.add_argument("--retry", metavar="FAILED", help="only the files in this failed.csv")
+    parser.add_argument("--url", help="archive; by default that of SDSS DR17")
+    cluster_option(parser)
+    http_options(parser)
+
+
+def _gz3d(args: argparse.Namespace) -> int:
+    from zoobot_3d.sources.gz3d_archive import GZ3D_URL, fetch_gz3d
+
+    return _report(
+        fetch_gz3d(
+            args.root,
+            url=args.url or GZ3D_URL,
+            limit=args.limit,
+            mangaids=args.mangaid,
+            retry=args.retry,
+            options=polite(args),
+            cluster=args.cluster,
+        )
+    )
+
+
+# cutouts
+
+
+def _cutouts_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("catalogue", help="CSV, Parquet or FITS with positions, and scales or Petrosian radii")
+    _root(parser)
+    parser.add_argument(
+        "--center",
+        choices=("desi", "manga", "sami"),
+        default="desi",
+        help="whose position is the middle of the picture",
+    )
+    parser.add_argument(
+        "--sizes", metavar="TABLE", help="table with dr8_id and est_petro_th50, if CATALOGUE has no sizes"
+    )
+    parser.add_argument("--layer", default="ls-dr8", help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
+    parser.add_argument("--size", type=positive, default=GZ_FIELD_PX, help="pixels; the field of view stays the same")
+    parser.add_argument("--pictures-only", action="store_true", help="do not keep the FITS files (2.2 MB a galaxy)")
+    parser.add_argument("--retry-empty", action="store_true", help="ask again for those that were all zeros")
+    parser.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
+    cluster_option(parser)
+    http_options(parser)
+
+
+def _cutouts(args: argparse.Namespace) -> int:
+    from zoobot_3d.catalog import join_columns, read_catalog
+    from zoobot_3d.schema import COL_ID
+    from zoobot_3d.sources.legacy_survey import CUTOUT_URL, fetch_cutouts
+
+    galaxies = read_catalog(args.catalogue)
+    if args.sizes:
+        galaxies = join_columns(galaxies, args.sizes, COL_ID)
+    summary = fetch_cutouts(
+        galaxies,
+        args.root,
+        name=args.catalogue,
+        center=args.center,
+        layer=args.layer,
+        size=args.size,
+        url=args.url or CUTOUT_URL,
+        keep_fits=not args.pictures_only,
+        retry_empty=args.retry_empty,
+        options=polite(args),
+        cluster=args.cluster,
+    )
+    return _report(summary)
+
+
+# catalogues
+
+
+def _list(files: list[CatalogueFile]) -> None:
+    for file in files:
+        print(file)
+        for problem in file.problems:
+            print(f"  {problem}")
+
+
+def _table_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--url", help="service; by default the real one")
+    http_options(parser)
+
+
+def _desi_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--which",
+        nargs="+",
+        choices=("friendly", "external", "votes", "decals"),
+        default=("friendly", "external", "votes"),
+        help="friendly: predicted fractions; external: sizes, magnitudes; votes: volunteers, DR8; decals: DR1-2, DR5",
+    )
+    _table_options(parser)
+
+
+def _desi(args: argparse.Namespace) -> None:
+    from zoobot_3d.sources.galaxy_zoo import ZENODO_URL, fetch_gz_desi
+
+    _list(fetch_gz_desi(args.root, which=args.which, url=args.url or ZENODO_URL, options=polite(args)))
+
+
+def _gz2(args: argparse.Namespace) -> None:
+    from zoobot_3d.sources.galaxy_zoo import GZ2_URL, fetch_gz2
+
+    _list(fetch_gz2(args.root, url=args.url or GZ2_URL, options=polite(args)))
+
+
+def _sami(args: argparse.Namespace) -> None:
+    from zoobot_3d.sources.sami import SAMI_TAP_URL, fetch_sami
+
+    _list(fetch_sami(args.root, url=args.url or SAMI_TAP_URL, options=polite(args)))
+
+
+def _hoyle(args: argparse.Namespace) -> None:
+    from zoobot_3d.sources.hoyle import HOYLE_URL, fetch_hoyle
+
+    _list(fetch_hoyle(args.root, url=args.url or HOYLE_URL, options=polite(args)))
+
+
+FETCH = Command(
+    "fetch",
+    "download marks, cutouts and catalogues",
+    "Polite: few connections, a rate, waiting when told to. What is there and good is not fetched again; what "
+    "failed is in failed.csv with the reason. Killed, it goes on with the same command.",
+    "zoobot3d fetch gz3d --limit 100",
+    kinds=(
+        Command(
+            "gz3d",
+            "Galaxy Zoo: 3D FITS files of SDSS DR17, 29,800 of about 0.3 MB",
+            "Lists the archive, downloads what is missing into ROOT/gz3d, unpacks and checks each file.",
+            "zoobot3d fetch gz3d --root galaxies --mangaid 1-379196 1-304336",
+            _gz3d_options,
+            _gz3d,
+        ),
+        Command(
+            "cutouts",
+            "grz cutouts of the Legacy Surveys, and the pictures made of them",
+            "Into ROOT/images/fits and ROOT/images/jpg. Empty images (outside the footprint) and dead bands are found "
+            "and recorded in ROOT/images/fetched.parquet. A failed.csv is a CATALOGUE too.",
+            "zoobot3d fetch cutouts matches.parquet --root galaxies --center manga",
+            _cutouts_options,
+            _cutouts,
+        ),
+        Command(
+            "gz-desi",
+            "Galaxy Zoo DESI: 8.7 million galaxies, from Zenodo",
+            "Into ROOT/catalogues, with Zenodo's checksums verified; a partial file is gone on with.",
+            "zoobot3d fetch gz-desi --root galaxies --which friendly external",
+            _desi_options,
+            _desi,
+        ),
+        Command(
+            "gz2",
+            "Galaxy Zoo 2 votes (Hart et al. 2016)",
+            "ROOT/catalogues/gz2_volunteer_votes.parquet, with columns named as those of Galaxy Zoo DESI.",
+            "zoobot3d fetch gz2 --root galaxies",
+            _table_options,
+            _gz2,
+        ),
+        Command(
+            "sami",
+            "SAMI DR3 targets, from Data Central's TAP service",
+            "ROOT/catalogues/sami_targets.parquet; needs the extra: pip install 'zoobot-3d[sami]'.",
+            "zoobot3d fetch sami --root galaxies",
+            _table_options,
+            _sami,
+        ),
+        Command(
+            "hoyle",
+            "bar lengths that volunteers measured (Hoyle et al. 2011)",
+            "ROOT/catalogues/hoyle_bar_lengths.csv; lengths are in kpc/h.",
+            "zoobot3d fetch hoyle --root galaxies",
+            _table_options,
+            _hoyle,
+        ),
+    ),
+)

@@ -1,0 +1,234 @@
+"""Commands of learning and using what was learned: train, predict, evaluate, figures, describe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoobot_3d.cli.command import Command, positive, print_table
+from zoobot_3d.cli.fetch import http_options, polite
+from zoobot_3d.errors import ConfigError
+from zoobot_3d.schema import DEFAULT_MASTER
+
+if TYPE_CHECKING:
+    from zoobot_3d.segmenter import Segmenter
+
+__all__ = ["COMMANDS"]
+
+
+# train
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", help="folder for the bundle, logs (CSV, TensorBoard) and checkpoints")
+    parser.add_argument("--config", help="YAML file with any of the keys below; options given here come after it")
+    parser.add_argument("--restart", action="store_true", help="begin anew instead of going on with the run in OUT")
+    from zoobot_3d.config import setting_help  # the keys, their units and defaults
+
+    parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
+
+
+def _train(args: argparse.Namespace) -> None:
+    from zoobot_3d.config import load_config
+    from zoobot_3d.train import train
+
+    bundle = train(load_config(args.config, args.settings), args.out, resume=not args.restart)
+    print(f"bundle: {bundle}")
+
+
+# predict
+
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "input",
+        nargs="*",
+        help="folder of pictures, picture files, a .txt list of them, or a catalogue (CSV, Parquet, FITS) that names "
+        "them in a column such as relative_desi_jpg_loc, desi_jpg_loc or relative_desi_fits_loc",
+    )
+    parser.add_argument("--bundle", required=True, help="folder of a trained bundle")
+    parser.add_argument("--out", required=True, help="folder for the Parquet shards")
+    parser.add_argument(
+        "--masks", choices=("none", "png", "fits"), default="none", help="files too, in OUT/masks; FITS has a WCS"
+    )
+    parser.add_argument("--shard-size", type=positive, default=512, help="galaxies a shard")
+    parser.add_argument("--batch-size", type=positive, default=32, help="pictures through the network at once")
+    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    parser.add_argument("--threads", type=positive, default=2, help="threads that read and write beside the network")
+    sky = parser.add_argument_group("instead of INPUT, a position on the sky")
+    sky.add_argument(
+        "--radec", nargs="+", metavar="RADEC", help="'RA Dec' in degrees or '10:56:24 +12:30:00'; the cutout is fetched"
+    )
+    sky.add_argument("--pixscale", type=float, default=0.262, help="arcsec per pixel of the 424 px cutout")
+    sky.add_argument("--layer", default="ls-dr8", help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
+    sky.add_argument("--show", action="store_true", help="open the figure when it is done")
+    sky.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
+    http_options(parser)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from zoobot_3d.catalog import list_galaxies
+    from zoobot_3d.predict import predict
+    from zoobot_3d.progress import progress_bar
+    from zoobot_3d.segmenter import load_segmenter
+
+    if bool(args.input) == bool(args.radec):
+        raise ConfigError("zoobot3d predict: give pictures or a catalogue, or --radec with a position")
+    galaxies = list_galaxies(args.input) if args.input else None  # a wrong path should not cost the loading of torch
+    segmenter = load_segmenter(args.bundle, device=args.device, batch_size=args.batch_size)
+    if galaxies is None:
+        _predict_radec(args, segmenter)
+        return
+    options = {"masks": args.masks, "shard_size": args.shard_size, "threads": args.threads}
+    with progress_bar("predicting", len(galaxies)) as advance:
+        summary = predict(galaxies, segmenter, args.out, **options, progress=advance)
+    print(f"{summary.predicted} predicted, {summary.skipped} done before, {summary.failed} failed: {args.out}")
+    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
+        print(f"  {count} x {reason}")
+
+
+def _predict_radec(args: argparse.Namespace, segmenter: Segmenter) -> None:
+    from zoobot_3d.radec import parse_radec, predict_radec
+    from zoobot_3d.sources.legacy_survey import CUTOUT_URL
+
+    found = predict_radec(
+        [parse_radec(text) for text in args.radec],
+        segmenter,
+        args.out,
+        pixscale=args.pixscale,
+        layer=args.layer,
+        url=args.url or CUTOUT_URL,
+        options=polite(args),
+    )
+    rows = [["position", "arms (arcsec^2)", "bar (arcsec^2)", "arms, highest", "bar, highest"]]
+    for sky in found:
+        areas, highest = sky.areas(), sky.masks.max((1, 2))
+        rows.append([sky.name, *(f"{area:.1f}" for area in areas.values()), *(f"{value:.2f}" for value in highest)])
+    print_table(rows, "areas above 0.2, and the highest fraction of volunteers")
+    for sky in found:
+        print(sky.folder / "figure.png")
+        if args.show:
+            import webbrowser
+
+            webbrowser.open((sky.folder / "figure.png").resolve().as_uri())
+
+
+# evaluate
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("catalog", help="master catalogue with marks")
+    parser.add_argument("--bundle", required=True, help="folder of a trained bundle")
+    parser.add_argument("--out", help="folder for evaluation.json and reliability.png; by default nothing is written")
+    parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test", help="rows to measure")
+    parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
+    parser.add_argument("--seed", type=int, default=0, help="of the volunteers' halves")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from zoobot_3d import figures, io
+    from zoobot_3d.evaluate import evaluate_catalog
+
+    evaluation = evaluate_catalog(args.catalog, args.bundle, split=args.split, root=args.root, seed=args.seed)
+    print_table(evaluation.table(), f"{evaluation.n_galaxies} galaxies, {evaluation.n_failed} unreadable")
+    if args.out is not None:
+        io.write_atomic(Path(args.out) / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
+        curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
+        figures.save(curve, Path(args.out) / "reliability.png")
+
+
+# figures
+
+
+def _figures_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "kind",
+        choices=("comparison", "predictions", "training"),
+        help="comparison: picture, volunteers, model (SOURCE: master catalogue); predictions: pictures beside their "
+        "masks (SOURCE: folder of predictions); training: curves (SOURCE: folder of training)",
+    )
+    parser.add_argument("source", help="where from; see KIND")
+    parser.add_argument("--out", required=True, help="file to write: .png, .pdf or .svg")
+    parser.add_argument("--bundle", help="folder of a trained bundle, for comparison")
+    parser.add_argument("--pictures", help="folder the predicted paths start from; by default where predict found them")
+    parser.add_argument("--count", type=positive, default=24, help="galaxies shown, drawn at random")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test", "all"), default="test", help="rows of the catalogue"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+
+
+def _figures(args: argparse.Namespace) -> None:
+    from zoobot_3d import gallery
+
+    if args.kind == "comparison":
+        if args.bundle is None:
+            raise ConfigError("figures comparison: needs --bundle, the folder of a trained bundle")
+        gallery.comparison(args.source, args.bundle, args.out, count=args.count, split=args.split, seed=args.seed)
+    elif args.kind == "predictions":
+        gallery.predictions(args.source, args.out, pictures=args.pictures, count=args.count, seed=args.seed)
+    else:
+        gallery.training(args.source, args.out)
+    print(args.out)
+
+
+# describe
+
+
+def _describe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="folder of a trained bundle")
+
+
+def _describe(args: argparse.Namespace) -> None:
+    from zoobot_3d.bundle import describe
+
+    print(describe(args.bundle))
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "train a network on a master catalogue and write it as a bundle",
+        "Every key of the configuration is an option. Killed, it goes on with the same command.",
+        "zoobot3d train results --config conf/default.yaml --data.catalog survey/" + DEFAULT_MASTER,
+        _train_options,
+        _train,
+    ),
+    Command(
+        "predict",
+        "find arms and bars in pictures",
+        "Writes Parquet shards, a row a galaxy, with each mask as an 8-bit PNG (255: all volunteers would enclose the "
+        "pixel). A picture that cannot be used is a row with the reason. Pictures show a whole Galaxy Zoo field (424 "
+        "px of est_dr5_pixscale arcsec each), north up, east left. Killed, it goes on with the same command.",
+        "zoobot3d predict pictures/ --bundle results/bundle --out masks --masks fits",
+        _predict_options,
+        _predict,
+    ),
+    Command(
+        "evaluate",
+        "measure a bundle on galaxies with marks",
+        "IoU, mean absolute error and calibration (fractions of volunteers, 0-1), beside what one half of the "
+        "volunteers agrees on with the other.",
+        f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation",
+        _evaluate_options,
+        _evaluate,
+    ),
+    Command(
+        "figures",
+        "draw what was marked, predicted or learned",
+        "Spiral arms are blue, bars orange; the denser, the more volunteers.",
+        f"zoobot3d figures comparison survey/{DEFAULT_MASTER} --bundle results/bundle --out grid.png",
+        _figures_options,
+        _figures,
+    ),
+    Command(
+        "describe",
+        "say what a bundle is",
+        "Network, field of view, training data and quality.",
+        "zoobot3d describe results/bundle",
+        _describe_options,
+        _describe,
+    ),
+)

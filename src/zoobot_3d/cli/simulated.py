@@ -1,0 +1,113 @@
+"""Commands that need nothing but this machine: demo, simulate, archive."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from zoobot_3d.cli.command import Command, positive
+from zoobot_3d.schema import DEFAULT_MASTER
+
+__all__ = ["COMMANDS"]
+
+
+# demo
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="demo", help="folder for report.html, metrics.json and all that led there")
+    parser.add_argument(
+        "--images", help="folder of real 424 px Galaxy Zoo pictures; by default those of ../shared, if any"
+    )
+    parser.add_argument("--galaxies", type=positive, default=1200, help="size of the simulated survey")
+    parser.add_argument("--epochs", type=positive, default=80, help="passes over its training galaxies")
+    parser.add_argument("--max-minutes", type=float, default=3.9, help="training stops here on a slow machine, minutes")
+    parser.add_argument("--seed", type=int, default=0, help="of survey, training and volunteers' halves")
+    parser.add_argument(
+        "--through-archive",
+        action="store_true",
+        help="collect the training set over HTTP, from a server on this machine that answers as the real archives do",
+    )
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from zoobot_3d.demo import DemoConfig, demo, find_real_pictures
+
+    config = DemoConfig(galaxies=args.galaxies, epochs=args.epochs, max_minutes=args.max_minutes, seed=args.seed)
+    images = find_real_pictures(args.images)
+    metrics = demo(args.out, images=images, config=config, through_archive=args.through_archive)
+    print(json.dumps(metrics, indent=1))
+    print(f"open {Path(args.out) / 'report.html'}")
+
+
+# simulate
+
+
+def _simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", help="folder to write")
+    parser.add_argument("--galaxies", type=positive, default=200, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes, whatever --workers")
+    parser.add_argument("--workers", type=positive, help="processes; by default one a core")
+    parser.add_argument("--pictures-only", action="store_true", help="no FITS files: training does not need them")
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from zoobot_3d.simulate.survey import simulate_survey
+
+    simulate_survey(args.out, args.galaxies, seed=args.seed, workers=args.workers, images_only=args.pictures_only)
+    print(f"{args.galaxies} galaxies in {args.out}; catalogue {Path(args.out) / DEFAULT_MASTER}")
+
+
+# archive
+
+
+def _archive_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("survey", help="folder of a simulated survey with FITS files")
+    parser.add_argument(
+        "--faults", type=float, default=0.0, metavar="SHARE", help="share of requests that go wrong, 0-1"
+    )
+    parser.add_argument("--urls", metavar="JSON", help="write the addresses into this file as well, for scripts")
+
+
+def _archive(args: argparse.Namespace) -> None:
+    from zoobot_3d.io import write_atomic
+    from zoobot_3d.simulate.archive import Archive
+    from zoobot_3d.simulate.faulty_server import Faults
+
+    with Archive(args.survey, faults=Faults(share=args.faults)) as archive:
+        urls = archive.urls()
+        for kind, url in urls.items():
+            print(f"zoobot3d fetch {kind:<8} --url {url}", flush=True)
+        if args.urls:
+            write_atomic(args.urls, json.dumps(urls, indent=1))
+        archive.wait()
+
+
+COMMANDS = (
+    Command(
+        "demo",
+        "the whole road in six minutes: simulate, train, evaluate, predict real pictures, report",
+        "Everything is made on this machine; nothing is downloaded. Killed, it goes on with the same command.",
+        "zoobot3d demo --out demo --images pictures/",
+        _demo_options,
+        _demo,
+    ),
+    Command(
+        "simulate",
+        "write a simulated survey in the formats of the real archives",
+        "GZ3D FITS with volunteers' marks, grz cutouts (nanomaggies), 424 px pictures, catalogues, and the truth "
+        "beside them. A survey that was killed, or that should grow, is continued.",
+        "zoobot3d simulate survey --galaxies 500 --seed 1",
+        _simulate_options,
+        _simulate,
+    ),
+    Command(
+        "archive",
+        "serve a simulated survey over HTTP on this machine, as the real archives do",
+        "For trying the data commands without the network, with faults on demand. Runs until interrupted.",
+        "zoobot3d archive survey --faults 0.3",
+        _archive_options,
+        _archive,
+    ),
+)

@@ -1,0 +1,253 @@
+"""Positions from a table's columns: degrees where they can be used, NaN and a reason where they cannot.
+
+Finds what goes wrong in real catalogues: absent columns, text, sexagesimal text, NaN, values off the sky, hours taken
+for degrees. Knows nothing of files or matching; a long table may come in pieces (`PositionReader`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from zoobot_3d.errors import CatalogError, ConfigError
+
+__all__ = ["PositionReader", "Positions", "RaUnit", "read_positions", "require_columns"]
+
+RaUnit: TypeAlias = Literal["deg", "hour"]
+DEG_PER_UNIT: Mapping[str, float] = {"deg": 1.0, "hour": 15.0}
+
+_SEXAGESIMAL = r"^\s*[+-]?\d{1,3}\s*[:hd°\s]\s*\d{1,2}"
+_HOURS_ROWS, _HOURS_SPAN = 10, 12.0
+"""Fewer rows, or right ascensions in a narrower band, say nothing about the unit."""
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Positions of a table's rows.
+
+    Attributes
+    ----------
+    ra, dec : numpy.ndarray
+        (N,) float64, deg, ra in 0-360; both NaN where a row has no usable position.
+    problems : list of str
+        One line for each kind of problem, with the number of rows and the first of them (rows count from 0); empty when
+        every row is good.
+    """
+
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(N,) True where the row has a position."""
+        return np.isfinite(self.ra)
+
+
+def read_positions(
+    frame: pd.DataFrame, *, name: str, ra: str = "ra", dec: str = "dec", ra_unit: RaUnit = "deg"
+) -> Positions:
+    """Read the positions of a table that fits memory.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table.
+    name : str
+        What to call it in messages: the file.
+    ra, dec : str
+        Columns.
+    ra_unit : {"deg", "hour"}
+        Unit of ``ra``; ``dec`` is always in degrees.
+
+    Raises
+    ------
+    CatalogError
+        If a column is absent (the message names those like it), or no row has a usable position.
+    ConfigError
+        If the unit is none of those known.
+    """
+    reader = PositionReader(name, list(frame.columns), ra=ra, dec=dec, ra_unit=ra_unit)
+    right_ascension, declination = reader.read(frame[ra], frame[dec])
+    reader.require_some()
+    return Positions(right_ascension, declination, reader.problems())
+
+
+def require_columns(columns: Iterable[object], wanted: Iterable[str], name: str) -> None:
+    """Check that a table has columns.
+
+    Parameters
+    ----------
+    columns : iterable
+        Those that it has.
+    wanted : iterable of str
+        Those that are needed.
+    name : str
+        What to call the table: the file.
+
+    Raises
+    ------
+    CatalogError
+        If one is absent; the message names it and those like it.
+    """
+    have = [str(column) for column in columns]
+    for column in wanted:
+        if column not in have:
+            near = _near(column, have)
+            some = f"it has {', '.join(have[:12])}{', ...' if len(have) > 12 else ''}" if have else "it has none"
+            hint = f"did you mean {' or '.join(near)}? Say so, or rename it" if near else "name or add the column"
+            raise CatalogError(f"{name}: no column {column} ({some}); {hint}")
+
+
+def _near(column: str, have: list[str]) -> list[str]:
+    lower = column.lower()
+    near = [other for other in have if other.lower() == lower]
+    near += [other for other in have if lower in other.lower().replace("-", "_").split("_")]
+    by_lower = {other.lower(): other for other in have}
+    if len(lower) > 3:  # two-letter names are close to everything
+        near += [by_lower[match] for match in difflib.get_close_matches(lower, by_lower, 3, 0.75)]
+    return list(dict.fromkeys(near))[:4]
+
+
+class PositionReader:
+    """Reads positions piece by piece and counts what is wrong over all pieces.
+
+    Parameters
+    ----------
+    name : str
+        What to call the table in messages: the file.
+    columns : iterable of str
+        Columns of the table.
+    ra, dec : str
+        Those that hold the position.
+    ra_unit : {"deg", "hour"}
+        Unit of ``ra``.
+
+    Raises
+    ------
+    CatalogError
+        If a column is absent.
+    ConfigError
+        If the unit is none of those known.
+    """
+
+    def __init__(
+        self, name: str, columns: Iterable[object], *, ra: str = "ra", dec: str = "dec", ra_unit: RaUnit = "deg"
+    ) -> None:
+        if ra_unit not in DEG_PER_UNIT:
+            raise ConfigError(f"unknown unit {ra_unit!r} of right ascension; use deg or hour")
+        require_columns(columns, (ra, dec), name)
+        self.name, self.ra_name, self.dec_name, self.ra_unit = name, ra, dec, ra_unit
+        self.n_rows = self.n_usable = 0
+        self._counts: dict[str, tuple[int, int]] = {}  # what is wrong -> rows, first row
+        self.ra_range = (np.inf, -np.inf)  # deg, of the usable rows read
+
+    def read(self, ra: pd.Series[Any], dec: pd.Series[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Read the next rows.
+
+        Parameters
+        ----------
+        ra, dec : pandas.Series
+            (N,) as the file has them.
+
+        Returns
+        -------
+        ra, dec : numpy.ndarray
+            (N,) float64, deg, ra in 0-360; both NaN where the row cannot be used.
+        """
+        right_ascension, declination = self._numbers(ra, self.ra_name), self._numbers(dec, self.dec_name)
+        right_ascension *= DEG_PER_UNIT[self.ra_unit]
+        top = "360 deg" if self.ra_unit == "deg" else "24 hours"
+        with np.errstate(invalid="ignore"):
+            off_ra = np.isfinite(right_ascension) & ~((right_ascension >= 0) & (right_ascension <= 360))
+            off_dec = np.isfinite(declination) & (np.abs(declination) > 90)
+        self._count(f"{self.ra_name} outside 0 to {top}", off_ra)
+        self._count(f"{self.dec_name} outside -90 to 90 deg", off_dec)
+        bad = off_ra | off_dec | ~np.isfinite(right_ascension) | ~np.isfinite(declination)
+        right_ascension[bad] = np.nan
+        declination[bad] = np.nan
+        self.n_rows += bad.size
+        usable = bad.size - int(bad.sum())
+        self.n_usable += usable
+        if usable:
+            low, high = self.ra_range
+            self.ra_range = (
+                min(low, float(np.nanmin(right_ascension))),
+                max(high, float(np.nanmax(right_ascension))),
+            )
+        return np.where(right_ascension == 360, 0.0, right_ascension), declination
+
+    @property
+    def maybe_hours(self) -> bool:
+        """Whether the rows read may hold hours for degrees: none beyond 24, spread over half of that or more."""
+        low, high = self.ra_range
+        return self.n_usable >= _HOURS_ROWS and high <= 24 and high - low >= _HOURS_SPAN
+
+    def problems(self) -> list[str]:
+        """One line for each kind of problem in all rows read."""
+        lines = []
+        for what, (rows, first) in self._counts.items():
+            have = "has" if rows == 1 else "have"
+            lines.append(f"{self.name}: {rows} of {self.n_rows} rows {have} {what} (first: row {first})")
+        if self.ra_unit == "deg" and self.maybe_hours:
+            lines.append(
+                f"{self.name}: no {self.ra_name} of {self.n_usable} rows is beyond 24: if these are hours, say so with "
+                "the unit"
+            )
+        return lines
+
+    def require_some(self) -> None:
+        """Check that a row could be used.
+
+        Raises
+        ------
+        CatalogError
+            If none could; the message says what is wrong with them.
+        """
+        if not self.n_usable:
+            why = "; ".join(line.removeprefix(f"{self.name}: ") for line in self.problems()) or "the table has no rows"
+            raise CatalogError(f"{self.name}: no row has a usable position: {why}")
+
+    def _numbers(self, values: pd.Series[Any], column: str) -> NDArray[np.float64]:
+        """Float64 copy of a column; what is not a finite number is counted and NaN."""
+        if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+            numbers = values.to_numpy(np.float64, na_value=np.nan, copy=True)
+            self._count(f"no {column}", np.isnan(numbers))
+            if values.dtype == np.float32:
+                everywhere = np.ones(numbers.size, np.bool_)
+                self._count(f"{column} in single precision, good to 0.05 arcsec at best", everywhere)
+        else:
+            numbers = self._from_text(values, column)
+        infinite = np.isinf(numbers)
+        self._count(f"an infinite {column}", infinite)
+        numbers[infinite] = np.nan
+        return numbers
+
+    def _from_text(self, values: pd.Series[Any], column: str) -> NDArray[np.float64]:
+        # Byte strings are what SAMI's FITS download has.
+        text = values.map(lambda value: value.decode("ascii", "replace") if isinstance(value, bytes) else value)
+        numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
+        words = text.fillna("").astype(str).str.strip()
+        lost = np.isnan(numbers)
+        empty = words.str.lower().isin(["", "nan", "null", "none", "--"]).to_numpy(np.bool_)
+        sexagesimal = words.str.match(_SEXAGESIMAL).to_numpy(np.bool_) & lost
+        other = lost & ~empty & ~sexagesimal
+        self._count(f"no {column}", lost & empty)
+        self._count(f"{column} in sexagesimal, not in decimal degrees or hours: convert it", sexagesimal)
+        example = words[other].iloc[0][:30] if other.any() else ""
+        kind = f"text in {column} where a number belongs"
+        known = next((key for key in self._counts if key.startswith(kind)), None)
+        self._count(known or f"{kind}, such as '{example}'", other)
+        return numbers
+
+    def _count(self, what: str, where: NDArray[np.bool_]) -> None:
+        rows = int(np.count_nonzero(where))
+        if rows:
+            before, first = self._counts.get(what, (0, self.n_rows + int(np.argmax(where))))
+            self._counts[what] = (before + rows, first)

@@ -1,0 +1,371 @@
+"""One polite HTTP client for every archive: few connections, a steady rate, patience, and whole files only.
+
+It knows HTTP and files; it must not know which service it talks to or what a file means: a caller says what a good
+answer is (size, checksum, content type, a ``check``), and an answer that is not good is asked for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from zoobot_3d import __version__
+from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
+from zoobot_3d.sources.host import Host
+from zoobot_3d.sources.partial_file import PartialFile
+
+__all__ = ["DEFAULT_USER_AGENT", "Client", "Downloaded"]
+
+DEFAULT_USER_AGENT = f"zoobot-3d/{__version__} (spiral arms and bars from Galaxy Zoo: 3D; python-httpx)"
+"""How archives see this project in their logs."""
+
+LONGEST_PAUSE = 3600.0
+"""Seconds: a Retry-After beyond it is cut to it, so that a mistaken header does not stop a job for days."""
+
+_TRANSIENT = (408, 425, 429)
+"""Client errors that another try can mend (RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4); so can every 5xx."""
+
+_T = TypeVar("_T")
+
+
+class _TryAgain(Exception):
+    """An attempt failed in a way that another may not; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A file that has arrived whole.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where it is.
+    size : int
+        Bytes.
+    sha256 : str
+        Of the file, hexadecimal.
+    attempts : int
+        Requests it took.
+    resumed : bool
+        Whether the last request asked for the missing part only.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    attempts: int
+    resumed: bool
+
+
+class Client:
+    """Fetch from archives without being a burden to them; a context manager, to be shared by any number of threads.
+
+    Connections, rate and Retry-After hold for each host, over all threads that share the client; several clients (one
+    in each process) must divide them.
+
+    Parameters
+    ----------
+    connections : int
+        Requests under way at one host at once.
+    rate : float
+        Requests per second to one host; 0 is no limit.
+    attempts : int
+        Times a request is tried, in all.
+    timeout : float
+        Seconds without a byte after which a connection is given up.
+    first_wait, longest_wait : float
+        Seconds before the second attempt, doubled before each further one up to the longest; each wait is cut by a
+        random share of up to a half, so that clients that failed together do not come back together.
+    seed : int, optional
+        Of the random share.
+    clock, sleep : callable
+        Monotonic seconds, and waiting for some.
+
+    Raises
+    ------
+    ConfigError
+        If a number cannot be meant, such as no connections.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int = 4,
+        rate: float = 5.0,
+        attempts: int = 6,
+        timeout: float = 60.0,
+        first_wait: float = 1.0,
+        longest_wait: float = 120.0,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if connections < 1 or attempts < 1 or timeout <= 0 or min(rate, first_wait, longest_wait) < 0:
+            raise ConfigError(
+                f"a client with connections={connections}, attempts={attempts}, timeout={timeout:g}, rate={rate:g}, "
+                f"first_wait={first_wait:g}, longest_wait={longest_wait:g}: none may be negative, nor the first three 0"
+            )
+        self.connections, self.rate, self.attempts, self.first_wait = connections, rate, attempts, first_wait
+        self._timeout, self._clock, self._sleep = timeout, clock, sleep
+        self._random = random.Random(seed)
+        self._exponential = wait_exponential(multiplier=first_wait, max=longest_wait)
+        self._hosts: dict[str, Host] = {}
+        self._hosts_lock = threading.Lock()
+        self._http = httpx.Client(
+            # Identity: a file's length, its ranges and its bytes on disk are then those that the archive speaks of.
+            headers={"User-Agent": DEFAULT_USER_AGENT, "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(timeout, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
+            follow_redirects=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Hand out the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def get(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content_type: tuple[str, ...] = (),
+        check: Callable[[bytes], None] | None = None,
+    ) -> bytes:
+        """Fetch a small answer into memory.
+
+        Parameters
+        ----------
+        url : str
+            What to ask for.
+        params : Mapping, optional
+            Added to the query.
+        content_type : tuple of str
+            Beginnings of acceptable Content-Types, e.g. ``("image/fits", "application/fits")``; empty accepts any.
+        check : callable, optional
+            Raises a `Zoobot3DError` for a body that is not what it should be; such a body is asked for again.
+
+        Raises
+        ------
+        FetchError
+            If the service refuses, or no attempt gave a good answer.
+        """
+        target = _resolve(url, params)
+
+        def attempt() -> bytes:
+            with self._answer(target, {}, content_type) as response:
+                body = b"".join(_chunks(response))  # httpx has checked it against Content-Length
+            if check is not None:
+                with _judged():
+                    check(body)
+            return body
+
+        return self._retry(target, attempt)[0]
+
+    def download(
+        self,
+        url: str,
+        path: str | os.PathLike[str],
+        *,
+        params: Mapping[str, Any] | None = None,
+        size: int | None = None,
+        checksum: str | None = None,
+        content_type: tuple[str, ...] = (),
+        check: Callable[[Path], None] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Downloaded:
+        """Fetch a file, in pieces if need be; it appears under its name when it is whole and good, not before.
+
+        The bytes go to ``.NAME.part`` beside it, which a later call goes on with, also after the process was killed,
+        as long as the server says that the file has not changed. A second thread or process that wants the same path
+        waits for the first.
+
+        Parameters
+        ----------
+        url, params, content_type
+            As in `get`.
+        path : str or os.PathLike
+            The file; missing parent folders are made, an old file is replaced.
+        size : int, optional
+            Bytes that the file must have.
+        checksum : str, optional
+            ``"md5:<hex>"``, ``"sha256:<hex>"`` or another algorithm of `hashlib`.
+        check : callable, optional
+            Called with the path of the whole partial file (so judge by content, not by extension); raises a
+            `Zoobot3DError` if it is not what it should be, and the file is fetched anew.
+        progress : callable, optional
+            Called with the bytes gained since the last call; negative when a start has to be thrown away.
+
+        Raises
+        ------
+        FetchError
+            If the service refuses, or no attempt gave a good file.
+        BadFileError
+            If the file cannot be written here.
+        """
+        target, path = _resolve(url, params), Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with PartialFile.open(path, str(target), progress) as part:
+
+                def attempt() -> tuple[bool, str]:
+                    resumed = self._fill(part, target, content_type)
+                    with _judged():
+                        return resumed, part.verify(size, checksum, check)
+
+                (resumed, sha256), attempts = self._retry(target, attempt)
+                part.finish(path)
+                return Downloaded(path, part.size, sha256, attempts, resumed)
+        except OSError as error:
+            raise BadFileError(path, error.strerror or str(error), "check the disk's space and rights") from error
+
+    def _fill(self, part: PartialFile, url: httpx.URL, content_type: tuple[str, ...]) -> bool:
+        """Fetch what a partial file lacks, or all of it; True if its beginning could be kept."""
+        offset = part.size if part.version else 0
+        headers = {"Range": f"bytes={offset}-", "If-Range": part.version} if offset else {}
+        with self._answer(url, headers, content_type) as response:
+            span = response.headers.get("Content-Range", "")
+            if response.status_code == 416:
+                if span == f"bytes */{offset}":
+                    return True  # nothing was missing: the process was killed before the last step
+                part.begin()
+                raise _TryAgain("the part downloaded before does not fit the file there")
+            if response.status_code == 206:
+                same = _version(response) in ("", part.version) and not _is_packed(response)
+                if not same or not span.startswith(f"bytes {offset}-"):
+                    part.begin()
+                    raise _TryAgain(f"answered with another part ({span or 'unnamed'}) than the one asked for")
+                total = span.rpartition("/")[2]
+            else:
+                part.begin(_version(response))
+                total = "" if _is_packed(response) else response.headers.get("Content-Length", "")
+            for chunk in _chunks(response):
+                part.write(chunk)
+        if total.isdigit() and (size := part.size) != int(total):
+            if size > int(total):
+                part.begin()  # too short can be completed; too long cannot
+            raise _TryAgain(f"ended after {size} of {total} bytes")
+        return response.status_code == 206
+
+    @contextlib.contextmanager
+    def _answer(
+        self, url: httpx.URL, headers: Mapping[str, str], content_type: tuple[str, ...]
+    ) -> Iterator[httpx.Response]:
+        """Send one request when its turn has come; yield the answer if its status and type are good."""
+        with self._hosts_lock:
+            host = self._hosts.setdefault(
+                url.netloc.decode(), Host(self.connections, self.rate, self._clock, self._sleep)
+            )
+        with host.turn(), self._http.stream("GET", url, headers=headers) as response:
+            status = response.status_code
+            if status != 200 and not (headers and status in (206, 416)):
+                reason = f"answered {status} {response.reason_phrase}"
+                if status in (429, 503):
+                    asked = _retry_after(response)
+                    host.hold(self.first_wait if asked is None else min(asked, LONGEST_PAUSE))
+                if status in _TRANSIENT or status >= 500:
+                    raise _TryAgain(reason)
+                raise FetchError(
+                    str(url), reason, "check the address, and that the service has it and lets you have it"
+                )
+            sent = response.headers.get("Content-Type", "")
+            if content_type and status != 416 and not sent.lower().startswith(content_type):
+                raise _TryAgain(f"sent {sent or 'no Content-Type'} instead of {' or '.join(content_type)}")
+            yield response
+
+    def _retry(self, url: httpx.URL, attempt: Callable[[], _T]) -> tuple[_T, int]:
+        """Call until it succeeds, fails for good, or has had its attempts; return its result and the attempts."""
+
+        def give_up(state: RetryCallState) -> NoReturn:
+            error = state.outcome.exception() if state.outcome else None
+            reason = self._reason(error) if error else "no answer"
+            fix = "try again later: the same command goes on from here"
+            raise FetchError(str(url), f"{reason} ({state.attempt_number} attempts)", fix) from error
+
+        retrying = Retrying(
+            sleep=self._sleep,
+            stop=stop_after_attempt(self.attempts),
+            wait=lambda state: self._exponential(state) * self._random.uniform(0.5, 1.0),
+            retry=retry_if_exception(_may_pass),
+            retry_error_callback=give_up,
+        )
+        try:
+            return retrying(attempt), int(retrying.statistics["attempt_number"])
+        except httpx.HTTPError as error:
+            raise FetchError(str(url), self._reason(error), "check the address") from error
+
+    def _reason(self, error: BaseException) -> str:
+        if isinstance(error, httpx.TimeoutException):
+            return f"no answer within {self._timeout:g} s"
+        return str(error).replace("\n", " ") or type(error).__name__
+
+
+def _resolve(url: str, params: Mapping[str, Any] | None) -> httpx.URL:
+    try:
+        return httpx.URL(url).copy_merge_params(dict(params)) if params else httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise FetchError(url, f"not an address ({error})", "check it") from None
+
+
+@contextlib.contextmanager
+def _judged() -> Iterator[None]:
+    """Turn what the caller refuses into another attempt."""
+    try:
+        yield
+    except Zoobot3DError as error:
+        raise _TryAgain(getattr(error, "what", str(error))) from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    mendable = isinstance(error, _TryAgain | httpx.TransportError | httpx.DecodingError)
+    return mendable and not isinstance(error, httpx.UnsupportedProtocol)
+
+
+def _is_packed(response: httpx.Response) -> bool:
+    """Whether the body was compressed for the way; a ``.gz`` that a server calls so is the file itself."""
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    return encoding != "identity" and not response.url.path.endswith(".gz")
+
+
+def _chunks(response: httpx.Response) -> Iterator[bytes]:
+    return response.iter_bytes() if _is_packed(response) else response.iter_raw()
+
+
+def _version(response: httpx.Response) -> str:
+    """Name this version of the file for ``If-Range``: a strong ETag, else the date; "" if it cannot be resumed."""
+    etag = response.headers.get("ETag", "")
+    if _is_packed(response):
+        return ""
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait (RFC 9110, 10.2.3), by its own clock if the answer is dated."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+        sent = response.headers.get("Date")
+        now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
