@@ -1,11 +1,13 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from zoobot_3d import io
 from zoobot_3d.demo import DemoConfig, demo, find_real_pictures
 from zoobot_3d.errors import BadFileError
+from zoobot_3d.schema import DEFAULT_MASTER
 
 
 @pytest.mark.slow  # simulates, trains and predicts, if only a little
@@ -27,6 +29,19 @@ def test_the_whole_road(tmp_path):
     again = demo(tmp_path / "demo", images=tmp_path / "real", config=config, progress=False)
     assert again["iou_spiral"] == metrics["iou_spiral"]  # nothing was made a second time
     assert again["train_s"] < metrics["train_s"]
+
+
+@pytest.mark.slow  # simulates, serves, fetches, trains
+def test_the_whole_road_through_the_archive(tmp_path):
+    config = DemoConfig(galaxies=24, epochs=1, input_size=32)
+    metrics = demo(tmp_path, config=config, through_archive=True, progress=False)
+    assert metrics["collect_s"] > 0 and np.isfinite(metrics["iou_spiral"])
+    master = pd.read_parquet(tmp_path / "survey" / DEFAULT_MASTER)
+    assert len(master) == 24 and master["relative_desi_jpg_loc"].notna().all()
+    assert master.filter(like="-dr8_").notna().any(axis=None)  # volunteers' votes came along
+    # Found over HTTP: nothing of the sky's own tables but the marks and the split, which follow from names.
+    truth = pd.read_parquet(tmp_path / "sky" / DEFAULT_MASTER).set_index("dr8_id").loc[master["dr8_id"]]
+    assert list(master["split"]) == list(truth["split"])
 
 
 def test_a_wrong_folder_is_found_before_the_work(tmp_path):

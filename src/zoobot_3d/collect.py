@@ -15,7 +15,7 @@ from zoobot_3d.extract import catalog, extract_marks
 from zoobot_3d.master import MasterSummary, build_master
 from zoobot_3d.schema import COL_ID
 from zoobot_3d.sources.fetch import FetchOptions
-from zoobot_3d.sources.galaxy_zoo import GZ2_URL, ZENODO_URL, fetch_gz2, fetch_gz_desi
+from zoobot_3d.sources.galaxy_zoo import DESI_VOTES_FILE, GZ2_FILE, GZ2_URL, ZENODO_URL, fetch_gz2, fetch_gz_desi
 from zoobot_3d.sources.gz3d_archive import GZ3D_URL, fetch_gz3d
 from zoobot_3d.sources.legacy_survey import CUTOUT_URL, fetch_cutouts
 
@@ -87,14 +87,14 @@ def collect(
     root, services, options = Path(root), services or Services(), options or FetchOptions()
     tables = root / "catalogues"
     metadata, matches = tables / "gz3d_metadata.parquet", tables / "matches.parquet"
-    desi = [tables / _FRACTIONS, tables / _SIZES]
+    fractions, sizes, votes = (tables / name for name in (_FRACTIONS, _SIZES, DESI_VOTES_FILE))
     fetch_gz3d(root, url=services.gz3d, limit=limit, options=options, cluster=cluster, progress=progress)
-    fetch_gz_desi(root, which=("friendly", "external"), url=services.zenodo, options=options, progress=progress)
+    fetch_gz_desi(root, url=services.zenodo, options=options, progress=progress)
     fetch_gz2(root, url=services.gz2, options=options, progress=progress)
     extract_marks(root / "gz3d", root / "marks", cluster=cluster, progress=progress)
     catalog(root / "gz3d", metadata, cluster=cluster, progress=progress)
-    crossmatch(metadata, desi[0], matches, suffix="_manga", keep_duplicates=True, progress=progress)
-    galaxies = join_columns(read_catalog(matches), desi[1], COL_ID)
+    crossmatch(metadata, fractions, matches, suffix="_manga", keep_duplicates=True, progress=progress)
+    galaxies = join_columns(read_catalog(matches), sizes, COL_ID)
     fetch_cutouts(
         galaxies,
         root,
@@ -106,4 +106,4 @@ def collect(
         cluster=cluster,
         progress=progress,
     )
-    return build_master(matches, root=root, desi=desi, gz2=tables / "gz2_volunteer_votes.parquet")
+    return build_master(matches, root=root, desi=[fractions, sizes, votes], gz2=tables / GZ2_FILE)

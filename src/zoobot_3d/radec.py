@@ -20,9 +20,9 @@ from zoobot_3d.errors import ConfigError, FetchError
 from zoobot_3d.grid import PixelGrid
 from zoobot_3d.predict import predict, read_masks
 from zoobot_3d.rgb import rgb_from_grz
-from zoobot_3d.schema import CLASSES, COL_DEC, COL_PIXSCALE, COL_RA
+from zoobot_3d.schema import CLASSES, COL_DEC, COL_PIXSCALE, COL_RA, DEFAULT_LAYER
 from zoobot_3d.sources.fetch import FetchOptions
-from zoobot_3d.sources.legacy_survey import CUTOUT_URL, DEFAULT_LAYER, fetch_cutouts
+from zoobot_3d.sources.legacy_survey import CUTOUT_URL, fetch_cutouts
 
 if TYPE_CHECKING:
     from zoobot_3d.segmenter import Segmenter

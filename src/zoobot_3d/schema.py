@@ -10,6 +10,9 @@ CLASSES = ("spiral", "bar")
 GZ_FIELD_PX = 424
 """Side in pixels of a Galaxy Zoo picture; times ``est_dr5_pixscale`` it is the field of view in arcsec."""
 
+DEFAULT_LAYER = "ls-dr8"
+"""Release of the Legacy Surveys in which GZ DESI's galaxies were found (``dr8_id``) and most of them shown."""
+
 # Columns of the master catalogue, as in files made by the earlier code.
 COL_ID = "dr8_id"
 COL_RA, COL_DEC = "ra", "dec"  # deg, of the cutout's centre

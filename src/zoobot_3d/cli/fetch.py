@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from zoobot_3d.cli.command import Command, cluster_option, positive
-from zoobot_3d.schema import GZ_FIELD_PX
+from zoobot_3d.schema import DEFAULT_LAYER, GZ_FIELD_PX
 
 if TYPE_CHECKING:
     from zoobot_3d.sources.catalogue_files import CatalogueFile
@@ -94,7 +94,7 @@ def _cutouts_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", metavar="TABLE", help="table with dr8_id and est_petro_th50, if CATALOGUE has no sizes"
     )
-    parser.add_argument("--layer", default="ls-dr8", help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
+    parser.add_argument("--layer", default=DEFAULT_LAYER, help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
     parser.add_argument("--size", type=positive, default=GZ_FIELD_PX, help="pixels; the field of view stays the same")
     parser.add_argument("--pictures-only", action="store_true", help="do not keep the FITS files (2.2 MB a galaxy)")
     parser.add_argument("--retry-empty", action="store_true", help="ask again for those that were all zeros")

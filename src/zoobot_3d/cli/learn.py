@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoobot_3d.cli.command import Command, positive, print_table
 from zoobot_3d.cli.fetch import http_options, polite
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.schema import DEFAULT_MASTER
+from zoobot_3d.schema import DEFAULT_LAYER, DEFAULT_MASTER
 
 if TYPE_CHECKING:
     from zoobot_3d.segmenter import Segmenter
@@ -62,7 +62,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         "--radec", nargs="+", metavar="RADEC", help="'RA Dec' in degrees or '10:56:24 +12:30:00'; the cutout is fetched"
     )
     sky.add_argument("--pixscale", type=float, default=0.262, help="arcsec per pixel of the 424 px cutout")
-    sky.add_argument("--layer", default="ls-dr8", help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
+    sky.add_argument("--layer", default=DEFAULT_LAYER, help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
     sky.add_argument("--show", action="store_true", help="open the figure when it is done")
     sky.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
     http_options(parser)

@@ -28,7 +28,7 @@ from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import read_cutout, write_jpeg
 from zoobot_3d.parallel import check_cluster
 from zoobot_3d.rgb import rgb_from_grz
-from zoobot_3d.schema import COL_FITS, COL_JPG, GZ_FIELD_PX
+from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
 from zoobot_3d.sources.cutout_requests import DIGITS, Center, read_requests
 from zoobot_3d.sources.fetch import (
     FAILED,
@@ -47,13 +47,10 @@ from zoobot_3d.sources.fetch import (
 )
 from zoobot_3d.sources.http import Client
 
-__all__ = ["CUTOUT_URL", "DEFAULT_LAYER", "cutout", "cutout_url", "fetch_cutouts"]
+__all__ = ["CUTOUT_URL", "cutout", "cutout_url", "fetch_cutouts"]
 
 CUTOUT_URL = "https://www.legacysurvey.org/viewer"
 """The service; ``/fits-cutout`` is added."""
-
-DEFAULT_LAYER = "ls-dr8"
-"""The release in which GZ DESI's galaxies were found (``dr8_id``) and most of them shown to volunteers."""
 
 IMAGES, FITS_FOLDER, JPG_FOLDER = "images", "images/fits", "images/jpg"
 """Where things go, under the data root."""
