@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["Command", "cluster_option", "positive", "print_table"]
+__all__ = ["Command", "cluster_option", "positive", "print_table", "report"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,28 @@ class Command:
     options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     run: Callable[[argparse.Namespace], int | None] = lambda args: None
     kinds: tuple[Command, ...] = ()
+
+
+class Summary(Protocol):
+    """What a batch tells of itself; as text, what a user reads."""
+
+    @property
+    def done(self) -> int:
+        """Made now."""
+
+    @property
+    def skipped(self) -> int:
+        """There before."""
+
+    @property
+    def failed(self) -> int:
+        """Not possible."""
+
+
+def report(summary: Summary) -> int:
+    """Print what a batch did; 2 if there was something to do and nothing of it is done, else 0."""
+    print(summary)
+    return 2 if summary.failed and not summary.done + summary.skipped else 0
 
 
 def positive(text: str) -> int:

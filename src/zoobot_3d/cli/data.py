@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from zoobot_3d.cli.command import Command, cluster_option, print_table
+from zoobot_3d.cli.command import Command, cluster_option, print_table, report
 from zoobot_3d.schema import DEFAULT_MASTER, GZ_FIELD_PX
 
 __all__ = ["COMMANDS"]
@@ -22,9 +22,7 @@ def _extract_options(parser: argparse.ArgumentParser) -> None:
 def _extract(args: argparse.Namespace) -> int:
     from zoobot_3d.extract import extract_marks
 
-    summary = extract_marks(args.gz3d, args.out, cluster=args.cluster)
-    print(summary)
-    return 2 if summary.failed and not summary.done + summary.skipped else 0
+    return report(extract_marks(args.gz3d, args.out, cluster=args.cluster))
 
 
 # catalog
@@ -39,9 +37,7 @@ def _catalog_options(parser: argparse.ArgumentParser) -> None:
 def _catalog(args: argparse.Namespace) -> int:
     from zoobot_3d.extract import catalog
 
-    summary = catalog(args.gz3d, args.out, cluster=args.cluster)
-    print(summary)
-    return 2 if summary.failed and not summary.done + summary.skipped else 0
+    return report(catalog(args.gz3d, args.out, cluster=args.cluster))
 
 
 # crossmatch
@@ -151,9 +147,9 @@ def _masks_options(parser: argparse.ArgumentParser) -> None:
 def _masks(args: argparse.Namespace) -> int:
     from zoobot_3d.extract import make_masks
 
-    summary = make_masks(args.marks, args.out, grid=args.grid, format=args.format, rule=args.rule, cluster=args.cluster)
-    print(summary)
-    return 2 if summary.failed and not summary.done + summary.skipped else 0
+    return report(
+        make_masks(args.marks, args.out, grid=args.grid, format=args.format, rule=args.rule, cluster=args.cluster)
+    )
 
 
 # check

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoobot_3d.cli.command import Command, cluster_option, positive
+from zoobot_3d.cli.command import Command, cluster_option, positive, report
 from zoobot_3d.schema import DEFAULT_LAYER, GZ_FIELD_PX
 
 if TYPE_CHECKING:
     from zoobot_3d.sources.catalogue_files import CatalogueFile
-    from zoobot_3d.sources.fetch import FetchOptions, FetchSummary
+    from zoobot_3d.sources.fetch import FetchOptions
 
 __all__ = ["FETCH", "http_options", "polite"]
 
@@ -44,12 +44,6 @@ def _root(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _report(summary: FetchSummary) -> int:
-    """Say what was done; nothing at all done, though there was something to do, is a failure."""
-    print(summary)
-    return 2 if summary.failed and not summary.done + summary.skipped else 0
-
-
 # gz3d
 
 
@@ -66,7 +60,7 @@ def _gz3d_options(parser: argparse.ArgumentParser) -> None:
 def _gz3d(args: argparse.Namespace) -> int:
     from zoobot_3d.sources.gz3d_archive import GZ3D_URL, fetch_gz3d
 
-    return _report(
+    return report(
         fetch_gz3d(
             args.root,
             url=args.url or GZ3D_URL,
@@ -124,7 +118,7 @@ def _cutouts(args: argparse.Namespace) -> int:
         options=polite(args),
         cluster=args.cluster,
     )
-    return _report(summary)
+    return report(summary)
 
 
 # catalogues
