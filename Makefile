@@ -32,7 +32,7 @@ benchmarks: $(VENV)/.dev-installed
 test-lowest: $(VENV)/.dev-installed
 	$(BIN)/pip install -q uv
 	$(BIN)/uv venv -q --allow-existing $(VENV)-lowest
-	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev,sami,slurm]'
+	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev,sami,slurm,sweep,wandb]'
 	$(VENV)-lowest/bin/python -m pytest
 
 clean:
@@ -46,9 +46,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 	touch $@
 
 $(VENV)/.dev-installed: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install -q $(TORCH) -e '.[dev,sami,slurm,lsdb]'
+	$(BIN)/pip install -q $(TORCH) -e '.[dev,sami,slurm,sweep,wandb,lsdb]'
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.docs-installed: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install -q $(TORCH) -e '.[dev,sami,slurm,lsdb,docs]'
+	$(BIN)/pip install -q $(TORCH) -e '.[dev,sami,slurm,sweep,wandb,lsdb,docs]'
 	touch $@ $(VENV)/.dev-installed $(VENV)/.installed

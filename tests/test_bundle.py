@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from zoobot_3d.bundle import FORMAT_VERSION, BundleInfo, describe, load_bundle, read_info, save_bundle
+from zoobot_3d.bundle import FORMAT_VERSION, BundleInfo, describe, load_bundle, read_info, save_bundle, save_info
 from zoobot_3d.errors import BundleError
 from zoobot_3d.losses import build_loss
 from zoobot_3d.models import build_model
@@ -75,6 +76,58 @@ def test_describe(bundle):
     assert '"train": 3' in text
 
 
+def test_a_bundle_of_format_1_still_loads(bundle):
+    edit(bundle, format_version=1, temperature=None, votes=None)  # None removes what format 1 did not know
+    assert set(json.loads((bundle / "bundle.json").read_text())) == {
+        *("format", "format_version", "weights_sha256", "model_name", "model_options", "out_channels", "loss"),
+        *("input_size", "field_fraction", "classes", "n_asked", "training", "zoobot_3d"),
+    }
+    loaded = load_bundle(bundle)
+    assert loaded.info.temperature == (1.0, 1.0) and loaded.info.votes == ()
+    raw = torch.randn(1, 2, 3, 3)
+    assert torch.equal(loaded.fraction(raw), raw.sigmoid())
+    assert "format 1" in describe(bundle)
+
+
+def test_temperature_divides_the_logit_and_leaves_0_and_1(tmp_path):
+    model, info = make()
+    model.add_vote_head(2)
+    info = dataclasses.replace(info, temperature=(2.0, 0.5), votes=("bar_strong", "bar_no"))
+    loaded = load_bundle(save_bundle(tmp_path / "b", model, info))
+    assert loaded.info == info
+    raw = torch.tensor([-200.0, -2, 0, 1, 200]).expand(1, 2, 1, 5)
+    expected = torch.stack([raw[0, 0] / 2, raw[0, 1] / 0.5]).sigmoid()[None]
+    assert torch.allclose(loaded.fraction(raw), expected, atol=1e-6)
+    assert loaded.fraction(raw)[..., [0, 2, 4]].tolist() == [[[[0, 0.5, 1]]] * 2]
+    assert "temperature spiral 2.000, bar 0.500" in describe(tmp_path / "b")
+    assert "votes: bar_strong, bar_no" in describe(tmp_path / "b")
+
+
+def test_a_vote_head_is_kept_and_must_be_named(tmp_path):
+    model, info = make()
+    model.add_vote_head(3)
+    with pytest.raises(BundleError, match="vote head has 3 answers, info names 0"):
+        save_bundle(tmp_path / "b", model, info)
+    columns = ("bar-dr5_strong", "bar-dr5_weak", "bar-dr5_no")
+    loaded = load_bundle(save_bundle(tmp_path / "b", model, dataclasses.replace(info, votes=columns)))
+    assert loaded.info.votes == columns
+    model.eval()
+    features = model.encoder(torch.rand(2, 3, 32, 32))
+    assert torch.equal(loaded.model.vote_head(features), model.vote_head(features))
+
+
+def test_save_info_leaves_the_weights(tmp_path, bundle):
+    weights = bundle / "weights.safetensors"
+    before = weights.stat()
+    info = dataclasses.replace(read_info(bundle), temperature=(1.5, 1.25))
+    save_info(bundle, info)
+    assert load_bundle(bundle).info == info
+    assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert sorted(path.name for path in bundle.iterdir()) == ["bundle.json", "weights.safetensors"]
+    with pytest.raises(BundleError, match="another loss"):
+        save_info(bundle, dataclasses.replace(info, loss="mse"))
+
+
 def test_read_info_needs_no_weights(bundle):
     (bundle / "weights.safetensors").unlink()
     assert read_info(bundle).input_size == 64
@@ -83,7 +136,7 @@ def test_read_info_needs_no_weights(bundle):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": FORMAT_VERSION + 1}, r"has format 2, .* reads up to 1; update it"),
+        ({"format_version": FORMAT_VERSION + 1}, r"has format 3, .* reads up to 2; update it"),
         ({"format_version": None}, "has no format_version"),
         ({"format": "other"}, "is not a zoobot-3d bundle"),
         ({"loss": None, "input_size": None}, "misses loss, input_size"),
@@ -94,6 +147,10 @@ def test_read_info_needs_no_weights(bundle):
         ({"model_name": "vast_unet"}, "names a network that cannot be built .*vast_unet"),
         ({"model_options": {"width": 3}}, "names a network that cannot be built"),
         ({"loss": "beta_binomial"}, "out_channels is 2, loss beta_binomial needs 4"),
+        ({"temperature": [1.0]}, r"temperature is \[1.0\], not a positive number for each"),
+        ({"temperature": [1.0, 0]}, "not a positive number for each"),
+        ({"temperature": 2.0}, "temperature is 2.0, which is not of the right type"),
+        ({"votes": [3]}, r"votes are \[3\], not names of columns"),
         ({"weights_sha256": "0"}, r"weights\.safetensors: is not the file that bundle\.json was written with"),
     ],
 )

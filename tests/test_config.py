@@ -36,8 +36,8 @@ def test_model_options_take_any_key():
 
 
 def test_tuples():
-    config = load_config(None, ["data.label_cols=[a,b]", "train.class_weights=[1,2]"])
-    assert config.data.label_cols == ("a", "b")
+    config = load_config(None, ["data.votes=[dr5,gz2]", "train.class_weights=[1,2]"])
+    assert config.data.votes == ("dr5", "gz2")
     assert config.train.class_weights == (1.0, 2.0)
 
 
@@ -58,6 +58,13 @@ def test_tuples():
         ("data.batch_size=0", r"^data\.batch_size: 0 is below"),
         ("train.ema=1", r"^train\.ema: 1\.0 is not in \[0, 1\)"),
         ("train.max_steps=0", r"^train\.max_steps: 0 is below"),
+        ("train.accumulate=0", r"^train\.accumulate: 0 is below"),
+        ("train.vote_weight=-1", r"^train\.vote_weight: -1\.0 is below"),
+        ("model.vote_dropout=1", r"^model\.vote_dropout: 1\.0 is not in"),
+        ("data.votes=[dr9]", r"^data\.votes: no campaign dr9; choose from dr12, dr5, dr8, gz2"),
+        ("data.votes=[dr5,dr5]", r"^data\.votes: dr5, dr5 names a campaign twice"),
+        ("data.marked_share=0.5", r"^data\.marked_share: 0\.5 without data\.votes"),
+        ("data.epoch_size=-1", r"^data\.epoch_size: -1 is below"),
     ],
 )
 def test_wrong_override(override, message):
@@ -92,7 +99,7 @@ def test_missing_file(tmp_path):
 
 def test_yaml_round_trip(tmp_path):
     config = Config(
-        data=DataConfig(label_cols=("a",), root="x"), train=TrainConfig(max_minutes=2.5, class_weights=(1.0, 3.0))
+        data=DataConfig(votes=("dr8",), root="x"), train=TrainConfig(max_minutes=2.5, class_weights=(1.0, 3.0))
     )
     (tmp_path / "c.yaml").write_text(config_to_yaml(config))
     assert load_config(tmp_path / "c.yaml") == config
@@ -112,7 +119,7 @@ def test_every_key_is_described():
     assert "train.lr" in valid_keys()
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "published.yaml"])
+@pytest.mark.parametrize("name", ["default.yaml", "joint.yaml", "published.yaml"])
 def test_files_in_conf_load(name):
     load_config(CONF / name)
 
@@ -123,6 +130,12 @@ def test_published_yaml_is_the_paper():
     assert config.model.name == "published_unet"
     assert (config.train.loss, config.train.lr, config.train.weight_decay) == ("l1", 1e-3, 0.075)
     assert (config.data.batch_size, config.data.input_size, config.train.patience) == (256, 224, 10)
+    # 4 resolutions, multipliers 1, 4, 2, 4 of 32, dropout 0, 0.1, 0.25, 0.13.
+    assert config.model.options["multipliers"] == [1, 4, 2, 4]
+    assert config.model.options["dropouts"] == [0, 0.1, 0.25, 0.13]
+    # Crops of 0.7 to 0.8 of the area; one learning rate, no clipping, no averaging of weights.
+    assert config.data.field_fraction**2 == pytest.approx(0.75, abs=1e-3)
+    assert (config.train.warmup, config.train.clip, config.train.ema) == (0, 0, 0)
 
 
 def test_importing_config_imports_no_torch():

@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from tiny_survey import PIXSCALE, make_survey, mark_frame, marks, rectangle
+from tiny_survey import PIXSCALE, make_mixed_survey, make_survey, mark_frame, marks, rectangle
 from zoobot_3d.catalog import read_catalog
 from zoobot_3d.config import DataConfig
 from zoobot_3d.data import MaskDataModule, MaskDataset
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import read_picture, write_cutout, write_jpeg, write_parquet, write_png
+from zoobot_3d.schema import vote_columns
 
 SIZE, FRACTION = 32, 0.75
 
@@ -347,3 +348,99 @@ def test_real_picture(realdata):
     item = MaskDataset(pd.DataFrame([row]), file.parent, 106, 0.5)[0]
     centre = read_picture(file)[106:318, 106:318].reshape(106, 2, 106, 2, 3).mean((1, 3))
     assert np.corrcoef(item["image"].permute(1, 2, 0).numpy().ravel(), centre.ravel())[0, 1] > 0.98
+
+
+# Votes about whole galaxies
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """24 galaxies: marks alone (0, 3, ...), votes alone (1, 4, ...), both (2, 5, ...)."""
+    root = tmp_path_factory.mktemp("mixed")
+    return root, read_catalog(make_mixed_survey(root))
+
+
+def numbers(names, kind=None):
+    return [int(name[1:]) for name in names if kind is None or int(name[1:]) % 3 == kind]
+
+
+def test_items_carry_vote_counts(mixed):
+    root, catalog = mixed
+    columns = vote_columns(["gz2"])
+    dataset = MaskDataset(catalog, root, SIZE, FRACTION, vote_cols=columns)
+    marks_alone, votes_alone, both = (dataset[index] for index in (0, 1, 2))
+    assert both["vote_counts"].dtype == torch.float32 and both["vote_counts"].shape == (28,)
+    assert both["vote_counts"][columns.index("has-spiral-arms-gz2_yes")] == 30  # even: the first answer
+    assert votes_alone["vote_counts"][columns.index("has-spiral-arms-gz2_no")] == 30
+    assert marks_alone["vote_counts"].sum() == 0
+    assert [item["n_asked"].max() for item in (marks_alone, votes_alone, both)] == [15, 0, 15]
+    assert dataset.marked.tolist() == [True, False, True] * 8
+
+
+def test_rows_with_votes_alone_take_part_only_if_asked_for(mixed):
+    assert numbers(module(mixed).datasets["train"].names(), kind=1) == []
+    data = module(mixed, votes=("gz2",))
+    assert numbers(data.datasets["train"].names()) == [n for n in range(24) if n % 4 < 2]
+    batch = next(iter(data.val_dataloader()))
+    assert batch["vote_counts"].shape == (2, 28)
+    assert "vote_counts" not in next(iter(module(mixed).val_dataloader()))
+
+
+def test_rows_with_neither_marks_nor_votes_take_no_part(tmp_path):
+    make_mixed_survey(tmp_path)
+    catalog = read_catalog(tmp_path / "data/catalog.parquet")
+    catalog.loc[1, vote_columns(["gz2"])] = 0
+    write_parquet(tmp_path / "data/catalog.parquet", catalog)
+    assert 1 not in numbers(module((tmp_path, catalog), votes=("gz2",)).datasets["train"].names())
+
+
+def test_votes_of_marked_galaxies_can_be_hidden(mixed):
+    dataset = module(mixed, votes=("gz2",), hide_votes_of_marked=True).datasets["train"]
+    votes = {n: dataset[i]["vote_counts"].sum() > 0 for i, n in enumerate(numbers(dataset.names()))}
+    assert all(has_votes == (n % 3 == 1) for n, has_votes in votes.items())
+
+
+def test_a_galaxy_that_cannot_be_read_has_no_votes(tmp_path):
+    root, catalog = tmp_path, read_catalog(make_mixed_survey(tmp_path))
+    (root / "jpg/g01.jpg").write_bytes(b"")
+    dataset = MaskDataset(catalog, root, SIZE, FRACTION, vote_cols=vote_columns(["gz2"]), on_error="skip")
+    assert dataset[1]["vote_counts"].sum() == 0
+    assert dataset[4]["vote_counts"].sum() > 0
+
+
+def test_the_rarer_kind_is_shown_more_often(mixed):
+    # Of the 12 training galaxies 4 have no marks.
+    data = module(mixed, votes=("gz2",), marked_share=0.25, batch_size=8)
+    seen = numbers(ids(data.train_dataloader()))
+    assert len(seen) == 32  # 8 marked once, 4 others 6 times
+    assert sorted(n for n in seen if n % 3 != 1) == [n for n in range(24) if n % 4 < 2 and n % 3 != 1]
+    assert {seen.count(n) for n in seen if n % 3 == 1} == {6}
+
+
+def test_length_of_an_epoch(mixed):
+    for size in (6, 30):
+        loader = module(mixed, epoch_size=size).train_dataloader()
+        assert len(ids(loader)) == size
+
+
+def test_marked_share_needs_galaxies_of_both_kinds(survey):
+    root, catalog = survey
+    path = root / "data" / "all_marked.parquet"
+    write_parquet(path, catalog.assign(**dict.fromkeys(vote_columns(["dr5"]), 1)))
+    data = MaskDataModule(DataConfig(str(path), input_size=SIZE, votes=("dr5",), marked_share=0.5))
+    with pytest.raises(CatalogError, match=r"marked_share is 0\.5, but 4 of 4 training galaxies have marks; set"):
+        data.setup()
+
+
+def test_missing_columns_of_votes(survey):
+    with pytest.raises(CatalogError, match=r"misses 34 of 34 columns of votes, the first is smooth-or-featured-dr5_s"):
+        module(survey, votes=("dr5",))
+
+
+@pytest.mark.parametrize("value", [-1, "many", np.inf])
+def test_votes_that_cannot_be(mixed, value):
+    root, catalog = mixed
+    catalog = catalog.astype({"bar-gz2_yes": object})
+    catalog.loc[5, "bar-gz2_yes"] = value
+    with pytest.raises(CatalogError, match=r"1 rows have no number of votes in bar-gz2_yes, the first is g05"):
+        MaskDataset(catalog, root, SIZE, FRACTION, vote_cols=["bar-gz2_yes", "bar-gz2_no"])

@@ -3,13 +3,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import zoobot_3d
 from tiny_survey import make_survey
+from zoobot_3d.bundle import Bundle, BundleInfo
 from zoobot_3d.catalog import catalog_root
 from zoobot_3d.data import MaskDataset
 from zoobot_3d.errors import CatalogError
-from zoobot_3d.evaluate import evaluate, evaluate_catalog, open_dataset
+from zoobot_3d.evaluate import evaluate, evaluate_catalog, open_dataset, open_datasets
+from zoobot_3d.losses import build_loss
+from zoobot_3d.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +76,44 @@ def test_no_rows_in_a_split(survey, tiny_bundle, tmp_path):
 def test_table_has_a_row_for_every_measure(dataset, segmenter):
     table = evaluate(segmenter, dataset).table()
     assert len(table) == 1 + 2 * 5 and all(len(row) == 4 for row in table)
+
+
+class Constant(torch.nn.Module):
+    def __init__(self, spiral, bar):
+        super().__init__()
+        self.values = torch.tensor([spiral, bar])[:, None, None]
+
+    def forward(self, views):
+        return self.values.expand(len(views), 2, *views.shape[-2:])
+
+
+def constant(spiral, bar, size, field):
+    info = BundleInfo("constant", {}, 2, "l1", size, field)
+    return Bundle(Constant(spiral, bar), build_loss("l1"), info, None)
+
+
+def test_an_ensemble_whose_members_see_unlike_pictures(survey):
+    # The first sees all that is measured; the second its middle half: 0.22 outside, (0.22 + 0.62) / 2 inside.
+    ensemble = Segmenter([constant(0.22, 0, 32, 0.8), constant(0.62, 0, 48, 0.4)], device="cpu", batch_size=5)
+    datasets = open_datasets(survey, ensemble, split="all")
+    assert [(d.input_size, d.field_fraction) for d in datasets] == [(32, 0.8), (48, 0.4)]
+    result = evaluate(ensemble, datasets)
+    assert result.n_galaxies == 12
+    curve = result.reliability["spiral"]
+    assert curve["predicted"] == pytest.approx([0.22, 0.42], abs=1e-6)
+    assert curve["pixels"] == [12 * (32**2 - 16**2), 12 * 16**2]
+    assert result.model["bar_iou_0.2"] == 0
+
+
+def test_members_that_see_alike_share_a_dataset(survey, tiny_bundle):
+    ensemble = zoobot_3d.load_segmenter([tiny_bundle, tiny_bundle], device="cpu")
+    first, second = open_datasets(survey, ensemble, split="all")
+    assert first is second
+
+
+def test_tta_changes_what_is_measured_of_a_network_that_knows_up_from_down(survey, tiny_bundle):
+    plain = evaluate_catalog(survey, tiny_bundle, split="all", progress=False)
+    turned = evaluate_catalog(survey, tiny_bundle, split="all", tta=True, progress=False)
+    twice = evaluate_catalog(survey, [tiny_bundle, tiny_bundle], split="all", progress=False)
+    assert turned.model["bar_mae"] != plain.model["bar_mae"]
+    assert twice.model["bar_mae"] == pytest.approx(plain.model["bar_mae"], abs=1e-6)

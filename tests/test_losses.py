@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import gammaln
-from scipy.stats import betabinom, binom
+from scipy.stats import betabinom, binom, dirichlet_multinomial
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.losses import (
@@ -15,6 +15,7 @@ from zoobot_3d.losses import (
     INITIAL_FRACTION,
     LOSS_NAMES,
     MAX_CONCENTRATION,
+    DirichletMultinomialLoss,
     build_loss,
 )
 
@@ -200,3 +201,91 @@ def test_wrong_names_shapes_and_weights_are_refused():
         loss(raw[:, :2], votes, asked)
     with pytest.raises(ConfigError, match=r"n_asked has shape \(2,\)"):
         loss(raw, votes, asked[:, 0])
+
+
+# Answers about whole galaxies
+
+QUESTIONS = (3, 2, 4)
+
+
+def answers(seed=0, galaxies=6):
+    """Return concentrations and counts of `QUESTIONS`, (B, 9): some questions were asked of nobody."""
+    generator = torch.Generator().manual_seed(seed)
+    concentrations = 1 + 20 * torch.rand((galaxies, sum(QUESTIONS)), generator=generator)
+    counts = torch.randint(0, 30, concentrations.shape, generator=generator)
+    counts[1, 3:5] = 0
+    counts[4] = 0
+    return concentrations, counts
+
+
+def scipys(concentrations, counts):
+    """Cost of each question by scipy, without the multinomial coefficient."""
+    costs = np.zeros((len(counts), len(QUESTIONS)))
+    ends = np.cumsum(QUESTIONS)
+    for row in range(len(counts)):
+        for question, (start, end) in enumerate(zip(ends - QUESTIONS, ends, strict=True)):
+            k, alpha = counts[row, start:end].numpy(), concentrations[row, start:end].double().numpy()
+            if n := k.sum():
+                coefficient = gammaln(n + 1) - gammaln(k + 1).sum()
+                costs[row, question] = -(dirichlet_multinomial.logpmf(k, alpha, n) - coefficient)
+    return costs
+
+
+def test_dirichlet_multinomial_is_scipys():
+    concentrations, counts = answers()
+    loss, expected = DirichletMultinomialLoss(QUESTIONS), scipys(concentrations, counts)
+    np.testing.assert_allclose(loss.per_question(concentrations, counts), expected, rtol=1e-4, atol=1e-4)
+    assert loss(concentrations, counts).item() == pytest.approx(expected.sum() / counts.sum().item(), rel=1e-5)
+
+
+def test_dirichlet_multinomial_by_hand():
+    # Concentrations (1, 1): every split of N votes is as likely, 1 / (N + 1), of which each order has 1 / C(N, k).
+    # 2 of 3 votes: 1/4 over 3 orders is 1/12.
+    loss = DirichletMultinomialLoss([2])
+    assert loss(torch.ones(1, 2), torch.tensor([[2, 1]])).item() == pytest.approx(math.log(12) / 3)
+
+
+def test_a_question_without_votes_costs_nothing_and_teaches_nothing():
+    concentrations, counts = answers()
+    concentrations.requires_grad_()
+    loss = DirichletMultinomialLoss(QUESTIONS)
+    loss(concentrations, counts).backward()
+    with torch.no_grad():
+        costs = loss.per_question(concentrations, counts)
+    assert costs[1, 1] == 0 and (costs[4] == 0).all() and costs[0].min() > 0
+    assert (concentrations.grad[1, 3:5] == 0).all() and (concentrations.grad[4] == 0).all()
+    assert (concentrations.grad[0] != 0).all()
+
+
+def test_without_any_vote_there_is_no_loss():
+    concentrations = torch.ones(2, 2, requires_grad=True)
+    loss = DirichletMultinomialLoss([2])(concentrations, torch.zeros(2, 2))
+    loss.backward()
+    assert loss.item() == 0 and (concentrations.grad == 0).all()
+
+
+def test_galaxies_weigh_by_their_votes():
+    """Galaxies without votes change nothing, and the loss is that of a vote."""
+    concentrations, counts = answers()
+    loss = DirichletMultinomialLoss(QUESTIONS)
+    known = counts.sum(dim=1) > 0
+    torch.testing.assert_close(loss(concentrations, counts), loss(concentrations[known], counts[known]))
+    each = torch.stack([loss(concentrations[[row]], counts[[row]]) for row in range(len(counts))])
+    weights = counts.sum(dim=1) / counts.sum()
+    torch.testing.assert_close(loss(concentrations, counts), (each * weights).sum())
+
+
+def test_dirichlet_multinomial_likes_the_right_fractions():
+    counts = torch.tensor([[30, 10]])
+    loss = DirichletMultinomialLoss([2])
+    right, wrong = (loss(torch.tensor([values]), counts) for values in ((15.0, 5.0), (5.0, 15.0)))
+    assert right < loss(torch.tensor([[1.0, 1.0]]), counts) < wrong
+
+
+def test_dirichlet_multinomial_refuses_what_does_not_fit():
+    concentrations, counts = answers()
+    with pytest.raises(ConfigError, match=r"concentrations \(6, 8\) and vote counts \(6, 9\).* give both as \(B, 9\)"):
+        DirichletMultinomialLoss(QUESTIONS)(concentrations[:, :8], counts)
+    for wrong in ([], [3, 1]):
+        with pytest.raises(ConfigError, match="two answers each"):
+            DirichletMultinomialLoss(wrong)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.metrics import SegmentationMetrics, masked_iou, masked_mae, masked_soft_iou
+from zoobot_3d.metrics import MeanLoss, SegmentationMetrics, masked_iou, masked_mae, masked_soft_iou
 
 # One galaxy, 2 x 2 px, 10 volunteers; bar is empty and predicted empty, but for a whisper.
 VOTES = torch.tensor([[[[10, 5], [2, 0]], [[0, 0], [0, 0]]]])
@@ -109,3 +109,17 @@ def test_wrong_input_is_refused():
         masked_mae(FRACTION, VOTES, ASKED[0])
     with pytest.raises(ConfigError, match=r"give \(B, 2, H, W\)"):
         masked_mae(FRACTION[0], VOTES[0], ASKED)
+
+
+def test_mean_loss_weighs_batches_and_forgets_those_without_weight():
+    mean = MeanLoss()
+    for loss, weight in ((1.0, 3), (torch.nan, 0), (5.0, 1.0)):
+        mean.update(torch.tensor(loss), weight)
+    value, weight = mean.compute()
+    assert (value.item(), weight.item()) == (2.0, 4.0)
+    mean.reset()
+    mean.update(torch.tensor(torch.nan), 2)
+    assert torch.isnan(mean.compute()[0])  # a loss that diverged is not forgotten
+    mean.reset()
+    mean.update(torch.tensor(7.0), 0)
+    assert [v.item() for v in mean.compute()] == [0.0, 0.0]

@@ -1,15 +1,19 @@
+import json
+
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
 import zoobot_3d
-from zoobot_3d import io
+from zoobot_3d import cli, io
+from zoobot_3d.bundle import load_bundle, save_bundle
 from zoobot_3d.catalog import list_galaxies
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.grid import PixelGrid
-from zoobot_3d.predict import predict, read_masks, run_root
+from zoobot_3d.predict import predict, read_masks, read_masks_and_sigma, run_root
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,92 @@ def test_another_input_does_not_mix_with_old_shards(pictures, segmenter, tmp_pat
     predict(list_galaxies(pictures), segmenter, tmp_path / "out")
     with pytest.raises(ConfigError, match="other galaxies, n_galaxies"):
         predict(list_galaxies(pictures / "a.jpg"), segmenter, tmp_path / "out")
+
+
+@pytest.fixture
+def two_networks(tiny_bundle, tmp_path):
+    """An ensemble of the tiny bundle and one whose weights are twice as large."""
+    bundle = load_bundle(tiny_bundle)
+    for parameter in bundle.model.parameters():
+        parameter.mul_(2)
+    save_bundle(tmp_path / "other", bundle.model, bundle.info)
+    return zoobot_3d.load_segmenter([tiny_bundle, tmp_path / "other"], device="cpu", batch_size=2)
+
+
+def test_uncertainty_is_written_beside_the_masks(pictures, two_networks, tmp_path):
+    predict(list_galaxies(pictures), two_networks, tmp_path / "out", masks="fits", uncertainty=True)
+    found = 0
+    for row, masks, sigma in read_masks_and_sigma(tmp_path / "out"):
+        if row["error"] is not None and not pd.isna(row["error"]):
+            assert masks is None and sigma is None
+            continue
+        found += 1
+        expected = two_networks.segment_with_uncertainty(io.read_picture(pictures / row["path"]))
+        assert expected[1].max() > 0.01
+        np.testing.assert_allclose(masks, expected[0], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
+        hdu = fits.open(tmp_path / "out" / "masks" / f"{row['id']}_masks.fits")[0]
+        assert [hdu.header[f"CLASS{i}"] for i in range(4)] == ["spiral", "bar", "spiral_sigma", "bar_sigma"]
+        np.testing.assert_allclose(hdu.data[:, ::-1], np.concatenate(expected), atol=1e-5)
+    assert found == 3
+    shard = next((tmp_path / "out" / "shards").glob("*.parquet"))
+    assert pq.read_schema(shard).metadata[b"sigma_full"] == b"0.5"
+    assert [masks is None for _, masks in read_masks(tmp_path / "out")].count(False) == 3
+
+
+def test_sigma_as_png_files(pictures, two_networks, tmp_path):
+    predict(list_galaxies(pictures / "a.jpg"), two_networks, tmp_path / "out", masks="png", uncertainty=True)
+    names = sorted(path.name for path in (tmp_path / "out" / "masks").iterdir())
+    assert names == ["a_bar.png", "a_bar_sigma.png", "a_spiral.png", "a_spiral_sigma.png"]
+    _, sigma = two_networks.segment_with_uncertainty(io.read_picture(pictures / "a.jpg"))
+    content = (tmp_path / "out" / "masks" / "a_bar_sigma.png").read_bytes()
+    np.testing.assert_allclose(io.decode_mask_png(content) * 0.5, sigma[1], atol=0.25 / 255 + 1e-6)
+
+
+def test_no_uncertainty_of_a_single_answer(pictures, segmenter, tmp_path):
+    with pytest.raises(ConfigError, match="has no uncertainty"):
+        predict(list_galaxies(pictures), segmenter, tmp_path / "out", uncertainty=True)
+    assert not (tmp_path / "out").exists()
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    with pytest.raises(BadFileError, match="holds no sigma pictures; predict into another folder"):
+        next(read_masks_and_sigma(tmp_path / "out"))
+
+
+def test_a_resumed_run_must_ask_the_same_way(pictures, tiny_bundle, segmenter, two_networks, tmp_path):
+    galaxies = list_galaxies(pictures)
+    predict(galaxies, segmenter, tmp_path / "one")
+    turned = zoobot_3d.load_segmenter(tiny_bundle, device="cpu", tta=True)
+    with pytest.raises(ConfigError, match="made with other tta;"):
+        predict(galaxies, turned, tmp_path / "one")
+    with pytest.raises(ConfigError, match="made with other bundle;"):
+        predict(galaxies, two_networks, tmp_path / "one")
+    predict(galaxies, two_networks, tmp_path / "two")
+    with pytest.raises(ConfigError, match="made with other uncertainty;"):
+        predict(galaxies, two_networks, tmp_path / "two", uncertainty=True)
+
+
+def test_from_the_command_line(pictures, tiny_bundle, two_networks, tmp_path, capsys):
+    other, out = two_networks.bundles[1].path, tmp_path / "out"
+    command = ["predict", str(pictures), "--out", str(out), "--device", "cpu", "--uncertainty", "--bundle"]
+    assert cli.main([*command, str(tiny_bundle)]) == 2
+    assert "has no uncertainty; give several bundles" in capsys.readouterr().err
+    assert cli.main([*command, str(tiny_bundle), str(other), "--tta"]) == 0
+    run = json.loads((out / "run.json").read_text())
+    assert run["tta"] and run["uncertainty"]
+    asked = zoobot_3d.load_segmenter([tiny_bundle, other], device="cpu", tta=True)
+    expected = asked.segment_with_uncertainty(io.read_picture(pictures / "b.jpg"))
+    masks, sigma = next((m, s) for row, m, s in read_masks_and_sigma(out) if row["id"] == "b")
+    np.testing.assert_allclose(masks, expected[0], atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
+
+
+def test_a_run_of_an_earlier_release_goes_on(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    manifest = tmp_path / "out" / "run.json"
+    run = json.loads(manifest.read_text())
+    assert (run.pop("tta"), run.pop("uncertainty")) == (False, False)
+    manifest.write_text(json.dumps(run))
+    assert predict(list_galaxies(pictures), segmenter, tmp_path / "out").skipped == 3
 
 
 def test_nothing_to_predict_is_an_error(pictures, segmenter, tmp_path):

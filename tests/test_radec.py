@@ -48,6 +48,18 @@ def test_from_a_position_to_masks_with_nothing_on_disk(tmp_path, tiny_bundle, ca
     assert figure.shape[1] > 1000 and np.ptp(figure) == 255
 
 
+def test_uncertainty_at_a_position(tmp_path, tiny_bundle, capsys):
+    simulate_survey(tmp_path / "sky", 1, seed=4, images_only=True, workers=1, progress=False)
+    catalog = io.read_table(tmp_path / "sky" / "truth.parquet")
+    command = ["predict", "--bundle", str(tiny_bundle), "--out", str(tmp_path / "out"), "--rate", "0", "--tta"]
+    with Archive(tmp_path / "sky") as archive:
+        command += ["--uncertainty", "--url", archive.cutout_url, "--pixscale", "0.2"]
+        assert cli.main([*command, "--radec", f"{catalog['ra'][0]:.6f} {catalog['dec'][0]:.6f}"]) == 0
+    (masks,) = (tmp_path / "out").glob("*/masks/*.fits")
+    planes = fits.getdata(masks)
+    assert planes.shape == (4, 424, 424) and planes[2:].max() > 0
+
+
 def test_pictures_or_a_position_but_not_both(tiny_bundle, tmp_path, capsys):
     assert cli.main(["predict", "--bundle", str(tiny_bundle), "--out", str(tmp_path)]) == 2
     assert cli.main(["predict", ".", "--radec", "1 2", "--bundle", str(tiny_bundle), "--out", str(tmp_path)]) == 2

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from zoobot_3d.config import TrainConfig
-from zoobot_3d.losses import build_loss
+from zoobot_3d.losses import DirichletMultinomialLoss, build_loss
 from zoobot_3d.models import build_model
 from zoobot_3d.task import SegmentTask, learning_rate_factor
 
@@ -156,3 +157,121 @@ def test_forward_gives_fractions():
     fractions = make_task("beta_binomial")(torch.rand(2, 3, 32, 32))
     assert fractions.shape == (2, 2, 32, 32)
     assert (fractions.min() >= 0, fractions.max() <= 1) == (True, True)
+
+
+# Masks and votes together
+
+ANSWERS = (2, 3)
+
+
+def make_joint(**settings):
+    torch.manual_seed(0)
+    objective = build_loss("bce")
+    model = build_model(
+        "fast_unet",
+        initial_raw=objective.initial_raw,
+        vote_answers=sum(ANSWERS),
+        vote_dropout=0.0,
+        widths=[8, 8, 8],
+        depths=[1, 1, 1],
+    )
+    votes = DirichletMultinomialLoss(ANSWERS)
+    return SegmentTask(model, objective, TrainConfig(**settings), input_size=32, augment=False, vote_loss=votes)
+
+
+def make_mixed(marked, voted, n=4):
+    """A batch where the pictures of some numbers have masks, and of some votes."""
+    batch = make_batch(n=n)
+    for row in range(n):
+        if row not in marked:
+            batch["n_asked"][row] = 0
+            batch["votes"][row] = 9  # must not matter
+    counts = torch.zeros(n, sum(ANSWERS))
+    counts[list(voted)] = torch.tensor([30.0, 10, 5, 0, 35])
+    return batch | {"vote_counts": counts}
+
+
+def count_pictures(task):
+    """Pictures that each part of the network is given, as it is called."""
+    seen = {"encoder": [], "decoder": [], "vote_head": []}
+    for name, calls in seen.items():
+
+        def note(_, inputs, calls=calls):
+            calls.append(len(inputs[0] if torch.is_tensor(inputs[0]) else inputs[0][0]))  # pictures, or feature maps
+
+        task.model.get_submodule(name).register_forward_pre_hook(note)
+    return seen
+
+
+@pytest.mark.parametrize(("marked", "decoded"), [((), []), ((1, 3), [2]), (range(4), [4])])
+def test_the_decoder_runs_only_on_pictures_with_masks(marked, decoded):
+    task = make_joint()
+    seen = count_pictures(task)
+    quiet_trainer(max_epochs=1).fit(task, train_dataloaders=loader(make_mixed(marked, voted=range(4))))
+    assert seen == {"encoder": [4], "decoder": decoded, "vote_head": [4]}
+
+
+def test_each_picture_counts_in_the_losses_that_it_has_labels_for():
+    task = make_joint(vote_weight=0.25).eval()
+    batch = make_mixed(marked=(0, 2), voted=(2, 3))
+    batch["image"] = batch["image"].float() / 255
+    features = task.model.encoder(batch["image"])
+    raw = task.model.masks(features)[[0, 2]]
+    mask_loss = task.loss(raw, batch["votes"][[0, 2]], batch["n_asked"][[0, 2]])
+    vote_loss = task.vote_loss(task.model.vote_head(features)[[2, 3]], batch["vote_counts"][[2, 3]])
+    logged = {}
+    task.log = lambda name, value, **_: logged.update({name: value})
+    task.optimizers = lambda: SimpleNamespace(param_groups=[{"lr": 0.0}])
+    total = task.training_step(batch, 0)
+    torch.testing.assert_close(total, mask_loss + 0.25 * vote_loss)
+    torch.testing.assert_close(logged["train_mask_loss"], mask_loss)
+    torch.testing.assert_close(logged["train_vote_loss"], vote_loss)
+
+
+def test_votes_alone_teach_the_encoder_and_leave_the_decoder():
+    task = make_joint(lr=0.01, weight_decay=0.0)
+    before = {name: value.clone() for name, value in task.model.named_parameters()}
+    batch = make_mixed(marked=(), voted=range(4))
+    quiet_trainer(max_epochs=1).fit(task, train_dataloaders=loader(*[batch] * 2))
+    moved = [name for name, value in task.model.named_parameters() if not torch.equal(value, before[name])]
+    assert {name.split(".")[0] for name in moved} == {"encoder", "vote_head"}
+
+
+def test_a_batch_without_any_label_teaches_nothing():
+    task = make_joint(lr=0.01, weight_decay=0.0)
+    before = torch.cat([value.detach().flatten() for value in task.model.parameters()])
+    quiet_trainer(max_epochs=1).fit(task, train_dataloaders=loader(make_mixed((), ())))
+    assert torch.equal(torch.cat([value.detach().flatten() for value in task.model.parameters()]), before)
+
+
+def validate(task, *batches):
+    return quiet_trainer().validate(task, dataloaders=loader(*batches), verbose=False)[0]
+
+
+def test_validation_loss_is_that_of_masks_wherever_there_are_any():
+    """Batches without masks, or without votes, do not dilute the means."""
+    task = make_joint()
+    masks, votes = make_mixed(range(4), ()), make_mixed((), range(4))
+    alone, both = validate(task, masks), validate(task, votes, masks, votes, make_mixed((), (0,)))
+    assert both["val_loss"] == alone["val_loss"] > 0
+    assert both["val_spiral_mae"] == alone["val_spiral_mae"]
+    all_four, first = (validate(task, make_mixed((), voted))["val_vote_loss"] for voted in (range(4), (0,)))
+    assert both["val_vote_loss"] == pytest.approx((8 * all_four + first) / 9, rel=1e-5)  # mean over votes
+
+
+def test_validation_loss_is_that_of_votes_where_there_are_no_masks():
+    scores = validate(make_joint(), make_mixed((), range(4)))
+    assert scores["val_loss"] == scores["val_vote_loss"] > 0
+    assert math.isnan(scores["val_spiral_iou_0.2"])
+
+
+def test_learns_masks_and_votes_from_different_pictures():
+    task = make_joint(lr=0.02, weight_decay=0.0, vote_weight=0.3)
+    batch = make_mixed(marked=(0, 1), voted=(2, 3))
+    quiet_trainer(max_epochs=1).fit(task, train_dataloaders=loader(*[batch] * 60))
+    scores = validate(task, batch)
+    assert scores["val_spiral_iou_0.2"] > 0.5
+    with torch.no_grad():
+        concentrations = task.model.vote_head(task.model.encoder(batch["image"][2:].float() / 255))
+    first = concentrations[:, :2] / concentrations[:, :2].sum(dim=1, keepdim=True)
+    assert first[:, 0].mean().item() == pytest.approx(0.75, abs=0.1)  # 30 of 40

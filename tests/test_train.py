@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from tiny_survey import make_survey
+from tiny_survey import make_mixed_survey, make_survey
 from zoobot_3d.bundle import load_bundle
 from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig, config_to_yaml, load_config
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
+from zoobot_3d.io import write_parquet
+from zoobot_3d.schema import vote_columns
+from zoobot_3d.task import SegmentTask
 from zoobot_3d.train import train
 
 TINY = ModelConfig(options={"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]})
@@ -90,7 +93,7 @@ def test_a_finished_run_is_not_trained_again(trained, capsys):
     settings, out = trained
     before = (out / "bundle" / "weights.safetensors").stat().st_mtime_ns
     assert train(settings, out) == out / "bundle"
-    assert "training was finished before" in capsys.readouterr().err
+    assert "trained before" in capsys.readouterr().err
     assert (out / "bundle" / "weights.safetensors").stat().st_mtime_ns == before
 
 
@@ -119,8 +122,6 @@ def test_interrupted_and_resumed_is_as_never_interrupted(trained, tmp_path, monk
         if task.current_epoch == 2:
             raise KeyboardInterrupt  # Lightning ends the process with it
         return original(task)
-
-    from zoobot_3d.task import SegmentTask
 
     original = SegmentTask.on_train_epoch_start
     monkeypatch.setattr(SegmentTask, "on_train_epoch_start", stop)
@@ -222,6 +223,77 @@ def test_learns(catalog, tmp_path):
     scores = load_bundle(bundle).info.training["metrics"]["test"]
     assert scores["spiral_iou_0.2"] > 0.4
     assert scores["bar_iou_0.2"] > 0.4
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A third of the galaxies have marks alone, a third votes alone, a third both."""
+    return make_mixed_survey(tmp_path_factory.mktemp("mixed"), n=48)
+
+
+JOINT = {"votes": ("gz2",), "marked_share": 0.5}
+SMALL_MODELS = {
+    "fast_unet": {"widths": [8, 8, 8], "depths": [1, 1, 1]},
+    "published_unet": {"width": 4, "multipliers": [1, 1, 2], "dropouts": [0.0, 0.0, 0.1], "relu_output": False},
+}
+
+
+@pytest.mark.parametrize("name", SMALL_MODELS)
+def test_masks_and_votes_together(mixed, tmp_path, name):
+    settings = replace(config(mixed, data=JOINT, epochs=2), model=ModelConfig(name, SMALL_MODELS[name]))
+    bundle = load_bundle(train(settings, tmp_path))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["rows"] == {"train": 24, "val": 12, "test": 12}
+    assert metrics["marked"] == {"train": 16, "val": 8, "test": 8}
+    for split in ("val", "test"):
+        assert metrics[split]["vote_loss"] > 0 and 0 <= metrics[split]["spiral_mae"] <= 1
+    assert list(bundle.info.votes) == vote_columns(["gz2"])
+    assert bundle.info.n_asked == 15
+    pictures = torch.rand(2, 3, 32, 32)
+    assert bundle.model.vote_head(bundle.model.encoder(pictures)).shape == (2, 28)
+    logged = pd.read_csv(next((tmp_path / "logs" / "csv").rglob("metrics.csv")))
+    assert {"train_mask_loss", "train_vote_loss", "val_vote_loss", "val_loss"} <= set(logged)
+
+
+def test_joint_training_resumes_as_if_never_interrupted(mixed, tmp_path, monkeypatch):
+    settings = replace(
+        config(mixed, data=JOINT | {"epoch_size": 20}, epochs=4, accumulate=2),
+        model=ModelConfig(options=SMALL_MODELS["fast_unet"]),
+    )
+    train(settings, tmp_path / "whole")
+
+    def stop(task):
+        if task.current_epoch == 2:
+            raise KeyboardInterrupt
+        return original(task)
+
+    original = SegmentTask.on_train_epoch_start
+    monkeypatch.setattr(SegmentTask, "on_train_epoch_start", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(settings, tmp_path / "cut")
+    monkeypatch.undo()
+    train(settings, tmp_path / "cut")
+    steps = [json.loads((tmp_path / name / "metrics.json").read_text())["steps"] for name in ("whole", "cut")]
+    assert steps == [12, 12]  # 5 batches an epoch: 2 + 2 + 1
+    assert history(tmp_path / "cut") == pytest.approx(history(tmp_path / "whole"), rel=1e-5)
+
+
+def test_accumulated_batches_are_one_step(catalog, tmp_path):
+    """Gradients of two batches of 4 averaged are those of one of 8, but for batch statistics."""
+    bundle = train(config(catalog, epochs=2, accumulate=2), tmp_path)
+    assert load_bundle(bundle).info.training["steps"] == 2
+
+
+def test_votes_without_any_marks(mixed, tmp_path):
+    """The loss that decides is then that of votes."""
+    frame = pd.read_parquet(mixed)
+    path = mixed.parent / "no_marks.parquet"
+    write_parquet(path, frame.assign(relative_segmap_json_loc=None))
+    settings = config(path, data={"votes": ("gz2",)}, epochs=1)
+    train(replace(settings, model=ModelConfig(options=SMALL_MODELS["fast_unet"])), tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["val"]["loss"] == metrics["val"]["vote_loss"] > 0
+    assert metrics["val"]["spiral_iou_0.2"] is None
 
 
 def test_a_galaxy_that_cannot_be_read_is_left_out_and_listed(tmp_path):

@@ -13,6 +13,7 @@ import pandas as pd
 from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import write_jpeg, write_parquet
 from zoobot_3d.marks import PathTask, PointTask, VolunteerMarks
+from zoobot_3d.schema import CAMPAIGNS, vote_columns
 
 PIXSCALE = 0.11  # arcsec / px of the 424 px picture: 46.6 arcsec, inside the 52 arcsec that volunteers saw
 FRAME = (525, 525)
@@ -71,4 +72,26 @@ def make_survey(root: Path, n: int = 16, size: int = 64, pixscale: float = PIXSC
         )
     catalog = root / "data" / "catalog.parquet"
     write_parquet(catalog, pd.DataFrame(rows))
+    return catalog
+
+
+def make_mixed_survey(root: Path, n: int = 24, campaign: str = "gz2") -> Path:
+    """Write a survey where every third galaxy has marks alone, the next votes alone, the next both.
+
+    Of those asked, 30 answered each question; all gave its first answer about a galaxy of even number, and its last
+    one about any other.
+    """
+    catalog = make_survey(root, n)
+    frame = pd.read_parquet(catalog)
+    for question in CAMPAIGNS[campaign]:
+        for column in question.vote_columns(campaign):
+            frame[column] = 0
+        first, *_, last = question.vote_columns(campaign)
+        frame.loc[frame.index % 2 == 0, first] = 30
+        frame.loc[frame.index % 2 == 1, last] = 30
+    columns = vote_columns([campaign])
+    frame[columns] = frame[columns].astype("Int64")
+    frame.loc[frame.index % 3 == 0, columns] = pd.NA
+    frame.loc[frame.index % 3 == 1, "relative_segmap_json_loc"] = None
+    write_parquet(catalog, frame)
     return catalog

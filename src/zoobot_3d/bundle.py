@@ -1,8 +1,8 @@
 """A bundle: the folder that holds a trained network and all that is needed to use it rightly.
 
 ``weights.safetensors`` holds the weights (nothing in it can run code), ``bundle.json`` the network, the loss that says
-what its output means, the field and size of the pictures it was trained on, and how it was trained. Knows nothing of
-training or of catalogues.
+what its output means, the field and size of the pictures it was trained on, its calibration, and how it was trained.
+Knows nothing of training or of catalogues.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from zoobot_3d.losses import Loss
     from zoobot_3d.models import SegmentationModel
 
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleInfo", "describe", "load_bundle", "read_info", "save_bundle"]
+__all__ = ["FORMAT_VERSION", "Bundle", "BundleInfo", "describe", "load_bundle", "read_info", "save_bundle", "save_info"]
 
-FORMAT_VERSION = 1
-"""Raised whenever an older release could misread a newer bundle."""
+FORMAT_VERSION = 2
+"""Raised whenever an older release could misread a newer bundle: 2 knows temperature and votes, 1 has neither."""
 
 INFO_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 
@@ -62,6 +63,10 @@ class BundleInfo:
         Where it comes from: catalogue, rows, metrics, date, commit. For people, not for programs.
     zoobot_3d : str
         Version of the package that wrote it.
+    temperature : tuple of float
+        What the logit of each class's fraction is divided by; see `zoobot_3d.calibration`. 1: not calibrated.
+    votes : tuple of str
+        Columns of the vote head, in order; empty for a network without one.
     """
 
     model_name: str
@@ -74,6 +79,8 @@ class BundleInfo:
     n_asked: int = 15
     training: dict[str, Any] = field(default_factory=dict)
     zoobot_3d: str = __version__
+    temperature: tuple[float, ...] = (1.0,) * len(CLASSES)
+    votes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,28 @@ class Bundle:
     path: Path
 
     def fraction(self, raw: Tensor) -> Tensor:
-        """Turn raw output (B, out_channels, S, S) into volunteer fractions (B, 2, S, S) in 0-1."""
-        return self.loss.fraction(raw)
+        """Turn raw output (B, out_channels, S, S) into calibrated volunteer fractions (B, 2, S, S) in 0-1."""
+        return self._calibrated(self.loss.fraction(raw))
+
+    def variance(self, raw: Tensor) -> Tensor | None:
+        """Tell the variance of the fraction that the network itself predicts, (B, 2, S, S).
+
+        That of the Beta distribution with the calibrated mean and the predicted concentration; None unless the network
+        was trained with ``beta_binomial``, the one loss that has it predict how far volunteers scatter.
+        """
+        from zoobot_3d.losses import BetaBinomialLoss
+
+        if not isinstance(self.loss, BetaBinomialLoss):
+            return None
+        mean = self.fraction(raw)
+        return mean * (1.0 - mean) / (1.0 + self.loss.concentration(raw))
+
+    def _calibrated(self, fraction: Tensor) -> Tensor:
+        """Divide the logit by the temperature; 0 and 1 have infinite logits, and stay."""
+        if all(value == 1 for value in self.info.temperature):
+            return fraction
+        temperature = fraction.new_tensor(self.info.temperature)[:, None, None]
+        return (fraction.logit() / temperature).sigmoid()
 
 
 def save_bundle(path: str | os.PathLike[str], model: SegmentationModel, info: BundleInfo) -> Path:
@@ -133,24 +160,37 @@ def save_bundle(path: str | os.PathLike[str], model: SegmentationModel, info: Bu
         raise BundleError(
             f"{final}: the network has {model.out_channels} output channels, info says {info.out_channels}"
         )
+    answers = 0 if model.vote_head is None else model.vote_head.answers
+    if answers != len(info.votes):
+        raise BundleError(f"{final}: the network's vote head has {answers} answers, info names {len(info.votes)}")
     weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
-    content = {
-        "format": "zoobot-3d bundle",
-        "format_version": FORMAT_VERSION,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        **dataclasses.asdict(info),
-    }
+    content = _content(info, hashlib.sha256(weights).hexdigest())
     final.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
     try:
         write_atomic(staging / "new" / WEIGHTS_FILE, weights)
-        write_atomic(staging / "new" / INFO_FILE, json.dumps(content, indent=2) + "\n")
+        write_atomic(staging / "new" / INFO_FILE, content)
         if final.exists():  # a folder cannot be renamed onto a full one
             final.rename(staging / "old")
         (staging / "new").rename(final)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return final
+
+
+def save_info(path: str | os.PathLike[str], info: BundleInfo) -> None:
+    """Write ``bundle.json`` of the bundle in folder `path` anew, whole or not at all; its weights stay as they are.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, see `load_bundle`, or `info` is of another network.
+    """
+    before, checksum, _ = _read_info(Path(path))
+    for key in ("model_name", "model_options", "out_channels", "loss", "votes"):
+        if getattr(info, key) != getattr(before, key):
+            raise BundleError(f"{os.fspath(path)}: holds a network with another {key}; save it whole with save_bundle")
+    write_atomic(Path(path) / INFO_FILE, _content(info, checksum))
 
 
 def read_info(path: str | os.PathLike[str]) -> BundleInfo:
@@ -189,7 +229,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     from zoobot_3d.models import build_model
 
     folder = Path(path)
-    info, checksum = _read_info(folder)
+    info, checksum, _ = _read_info(folder)
     file = folder / WEIGHTS_FILE
     try:
         content = file.read_bytes()
@@ -199,7 +239,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{file}: cannot be read ({_one_line(error)}); {_AGAIN}") from None
     try:
-        model = build_model(info.model_name, info.out_channels, **info.model_options)
+        model = build_model(info.model_name, info.out_channels, vote_answers=len(info.votes), **info.model_options)
         loss = build_loss(info.loss)
     except (ConfigError, TypeError, ValueError) as error:
         raise BundleError(f"{folder / INFO_FILE}: names a network that cannot be built ({_one_line(error)})") from None
@@ -219,13 +259,18 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 def describe(path: str | os.PathLike[str]) -> str:
     """Tell in a few lines what the bundle in folder `path` is; its weights are not read."""
-    info = read_info(path)
+    info, _, version = _read_info(Path(path))
     options = ", ".join(f"{key}={value}" for key, value in info.model_options.items())
     lines = [
         f"{os.fspath(path)}: {info.model_name}({options}), loss {info.loss}, maps {', '.join(info.classes)}",
         f"sees the central {info.field_fraction:g} of a Galaxy Zoo picture's side, {info.input_size} px a side",
-        f"written by zoobot-3d {info.zoobot_3d}, format {FORMAT_VERSION}",
+        f"written by zoobot-3d {info.zoobot_3d}, format {version}",
     ]
+    if any(value != 1 for value in info.temperature):
+        pairs = zip(info.classes, info.temperature, strict=True)
+        lines.append(f"calibrated, temperature {', '.join(f'{name} {value:.3f}' for name, value in pairs)}")
+    if info.votes:
+        lines.append(f"votes: {', '.join(info.votes)}")
     lines += [f"{key}: {json.dumps(value)}" for key, value in info.training.items()]
     return "\n".join(lines)
 
@@ -244,10 +289,17 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "training": dict,
     "zoobot_3d": str,
 }
+_OPTIONAL: dict[str, type] = {"temperature": list, "votes": list}
 
 
-def _read_info(folder: Path) -> tuple[BundleInfo, str]:
-    """Read and check ``bundle.json``, and the checksum of the weights."""
+def _content(info: BundleInfo, checksum: str) -> str:
+    """Return the text of ``bundle.json``."""
+    head = {"format": "zoobot-3d bundle", "format_version": FORMAT_VERSION, "weights_sha256": checksum}
+    return json.dumps(head | dataclasses.asdict(info), indent=2) + "\n"
+
+
+def _read_info(folder: Path) -> tuple[BundleInfo, str, int]:
+    """Read and check ``bundle.json``: what it says, the checksum of the weights, and its format."""
     file = folder / INFO_FILE
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; give the folder that holds {INFO_FILE}")
@@ -271,18 +323,34 @@ def _read_info(folder: Path) -> tuple[BundleInfo, str]:
         )
     if missing := [key for key in _REQUIRED if key not in content]:
         raise BundleError(f"{file}: misses {', '.join(missing)}; {_AGAIN}")
-    if unknown := [key for key in content if key not in _REQUIRED]:
+    if unknown := [key for key in content if key not in _REQUIRED | _OPTIONAL]:
         raise BundleError(f"{file}: has unknown keys {', '.join(unknown)}; {_AGAIN}")
-    for key, kind in _REQUIRED.items():
+    for key, kind in (_REQUIRED | _OPTIONAL).items():
+        if key not in content:
+            continue
         if not isinstance(content[key], kind) or isinstance(content[key], bool):
             raise BundleError(f"{file}: {key} is {content[key]!r}, which is not of the right type; {_AGAIN}")
     if tuple(content["classes"]) != CLASSES:
         raise BundleError(f"{file}: classes are {content['classes']}, this package knows {list(CLASSES)}; {_AGAIN}")
     if not 0 < content["field_fraction"] <= 1 or content["input_size"] < 1:
         raise BundleError(f"{file}: field_fraction or input_size is out of range; {_AGAIN}")
-    content["classes"] = tuple(content["classes"])
+    if "temperature" in content and not _usable_temperature(content["temperature"]):
+        raise BundleError(
+            f"{file}: temperature is {content['temperature']}, not a positive number for each of {list(CLASSES)}; "
+            f"{_AGAIN}"
+        )
+    if not all(isinstance(name, str) for name in content.get("votes", [])):
+        raise BundleError(f"{file}: votes are {content['votes']}, not names of columns; {_AGAIN}")
     checksum = content.pop("weights_sha256")
-    return BundleInfo(**content), checksum
+    lists = {key: tuple(content[key]) for key in ("classes", *_OPTIONAL) if key in content}
+    return BundleInfo(**content | lists), checksum, version
+
+
+def _usable_temperature(values: list[Any]) -> bool:
+    return len(values) == len(CLASSES) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+        for value in values
+    )
 
 
 def _check_weights(file: Path, weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.schema import DEFAULT_MASTER
+from zoobot_3d.schema import CAMPAIGNS, DEFAULT_MASTER
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -36,10 +36,18 @@ class ModelConfig:
         Network: fast_unet or published_unet.
     options : dict
         What the network's builder takes beside the number of channels, e.g. {width: 24}.
+    vote_dropout : float
+        Part of the pooled channels that the vote head leaves out at a time in training (used with data.votes).
     """
 
     name: str = "fast_unet"
     options: dict[str, Any] = field(default_factory=dict)
+    vote_dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.vote_dropout < 1:
+            raise ConfigError(f"model.vote_dropout: {self.vote_dropout} is not in [0, 1); the default is 0.2")
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,16 @@ class DataConfig:
         ram keeps every decoded galaxy in memory (input_size^2 x 7 bytes each), so later epochs decode nothing.
     on_error : str
         What a galaxy that cannot be read does: skip leaves it out with a warning, raise ends the run.
-    label_cols : tuple of str
-        Catalogue columns that each item carries as float32 label_cols (nothing is trained on them yet).
+    votes : tuple of str
+        Galaxy Zoo campaigns (dr12, dr5, dr8, gz2) whose questions a second head learns to answer, from the catalogue's
+        columns of votes. Galaxies with votes and no marks then take part too. Empty: masks alone are learned.
+    hide_votes_of_marked : bool
+        Take galaxies that have marks as if they had no votes, so that what votes teach comes from other galaxies.
+    marked_share : float
+        Part of the training galaxies shown that have marks; the kind that is too rare is shown more often. 0 shows each
+        galaxy equally often. Every batch has about this part.
+    epoch_size : int
+        Galaxies shown between two validations, of which all have their turn; 0 shows each galaxy at least once.
     augment : bool
         Rotate, flip, scale, shift and jitter the training galaxies; validation and test never are.
     """
@@ -79,7 +95,10 @@ class DataConfig:
     workers: int = 0
     cache: Literal["none", "ram"] = "none"
     on_error: Literal["skip", "raise"] = "skip"
-    label_cols: tuple[str, ...] = ()
+    votes: tuple[str, ...] = ()
+    hide_votes_of_marked: bool = False
+    marked_share: float = 0.0
+    epoch_size: int = 0
     augment: bool = True
 
     def __post_init__(self) -> None:
@@ -91,6 +110,21 @@ class DataConfig:
             raise ConfigError(
                 f"data.field_fraction: {self.field_fraction} is not above 0 and at most 1; "
                 "it is the fraction of the picture's side that the network sees"
+            )
+        _at_least("data.epoch_size", self.epoch_size, 0)
+        if unknown := [name for name in self.votes if name not in CAMPAIGNS]:
+            raise ConfigError(f"data.votes: no campaign {', '.join(unknown)}; choose from {', '.join(CAMPAIGNS)}")
+        if len(set(self.votes)) < len(self.votes):
+            raise ConfigError(f"data.votes: {', '.join(self.votes)} names a campaign twice; name each once")
+        if not 0 <= self.marked_share < 1:
+            raise ConfigError(
+                f"data.marked_share: {self.marked_share} is not in [0, 1); "
+                "for marked galaxies alone leave data.votes empty"
+            )
+        if self.marked_share and not self.votes:
+            raise ConfigError(
+                f"data.marked_share: {self.marked_share} without data.votes, but then all galaxies have marks; "
+                "name campaigns, e.g. dr5"
             )
 
 
@@ -104,6 +138,9 @@ class TrainConfig:
         Loss: bce, beta_binomial, l1 or mse.
     class_weights : tuple of float
         Weights of the classes, spiral and bar, in the loss.
+    vote_weight : float
+        Weight of the loss of votes beside that of masks, which has weight 1 (used with data.votes). At 1 both pull at
+        the encoder about as hard.
     lr : float
         Peak learning rate of AdamW.
     weight_decay : float
@@ -119,6 +156,8 @@ class TrainConfig:
         Part of all steps in which the learning rate rises linearly; the rest is half a cosine down to 0.
     patience : int
         Epochs without a better validation loss after which training stops; 0 never stops early.
+    accumulate : int
+        Batches whose gradients are averaged into one step: the effect of a larger batch in the memory of a small one.
     clip : float
         Norm that gradients are clipped to; 0 leaves them as they are.
     ema : float
@@ -129,15 +168,32 @@ class TrainConfig:
     accelerator : str
         auto, cpu, gpu or mps.
     devices : int
-        Number of devices; -1 takes all.
+        Number of devices on each machine, one process each; -1 takes all. With accelerator cpu, number of processes.
+    num_nodes : int
+        Number of machines; see the cluster page of the documentation.
+    strategy : str
+        How several processes work together: auto is ddp, where each has a copy of the network and gradients are
+        averaged; ddp_find_unused_parameters_true is for networks of which a batch may leave parts unused.
+    logger : str
+        What is written beside the CSV: tensorboard, or wandb (Weights & Biases; extra wandb; WANDB_MODE=offline keeps
+        it on this disk). Both get pictures of some validation galaxies beside volunteers and model.
     seed : int
         Seed of weights, shuffling and augmentation.
+    init : str or None
+        Folder of a bundle to fine-tune. What is not given of its network (any model key), loss, input_size and
+        field_fraction is taken from it.
+    freeze_encoder : int or str
+        Epochs, from the first, in which the encoder stays as it is, batch norms too; all never lets it move.
+    layer_decay : float
+        Factor on the learning rate from each level of the network to the next, from the head, which has train.lr, down
+        the decoder to the encoder's first level; 1 is the same rate for all.
     progress : bool
         Show a progress bar.
     """
 
     loss: str = "bce"
     class_weights: tuple[float, float] = (1.0, 2.0)
+    vote_weight: float = 0.3
     lr: float = 4e-3
     weight_decay: float = 0.05
     epochs: int = 60
@@ -145,20 +201,30 @@ class TrainConfig:
     max_minutes: float | None = None
     warmup: float = 0.05
     patience: int = 10
+    accumulate: int = 1
     clip: float = 1.0
     ema: float = 0.99
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = 1
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    logger: Literal["tensorboard", "wandb"] = "tensorboard"
     seed: int = 0
+    init: str | None = None
+    freeze_encoder: int | Literal["all"] = 0
+    layer_decay: float = 1.0
     progress: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _at_least("train.epochs", self.epochs, 1)
+        _at_least("train.num_nodes", self.num_nodes, 1)
         _at_least("train.patience", self.patience, 0)
         _at_least("train.weight_decay", self.weight_decay, 0)
         _at_least("train.clip", self.clip, 0)
+        _at_least("train.vote_weight", self.vote_weight, 0)
+        _at_least("train.accumulate", self.accumulate, 1)
         if self.lr <= 0:
             raise ConfigError(f"train.lr: {self.lr} is not above 0; the default is 0.002")
         if not 0 <= self.warmup < 1:
@@ -171,6 +237,16 @@ class TrainConfig:
             raise ConfigError(f"train.max_minutes: {self.max_minutes} is not above 0; leave it out for no limit")
         if self.devices != -1:
             _at_least("train.devices", self.devices, 1)
+        if self.freeze_encoder != "all":
+            _at_least("train.freeze_encoder", self.freeze_encoder, 0)
+        several = self.devices != 1 or self.num_nodes > 1
+        if several and self.freeze_encoder not in (0, "all") and self.strategy != "ddp_find_unused_parameters_true":
+            raise ConfigError(
+                f"train.freeze_encoder: {self.freeze_encoder} epochs on several devices need "
+                "train.strategy=ddp_find_unused_parameters_true"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"train.layer_decay: {self.layer_decay} is not in (0, 1]; 1 is the same rate for all")
 
 
 @dataclass(frozen=True)
@@ -210,6 +286,8 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Sequence[
     ------
     ConfigError
         The file is missing or no YAML mapping, a key does not exist, or a value has the wrong type or range.
+    BundleError
+        ``train.init`` names no bundle, and something would be taken from it.
     """
     from jsonargparse import ArgumentError
 
@@ -217,8 +295,9 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Sequence[
     where = "" if path is None else f"{os.fspath(path)}: "
     for group, entries in tree.items():
         for key in entries:
-            _check_key(f"{group}.{key}", where)
+            check_key(f"{group}.{key}", where)
     arguments = _as_arguments(overrides)
+    tree = _with_bundle(tree, arguments)
     parser = config_parser()
     try:
         namespace = parser.parse_object(tree)
@@ -229,6 +308,36 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Sequence[
     except ConfigError as error:  # raised by a dataclass's own check
         raise ConfigError(f"{where}{error}") from error
     return Config(model=config.model, data=config.data, train=config.train)
+
+
+def _with_bundle(tree: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Fill what is not given from the bundle that `train.init` names: network, loss, size and field of the pictures.
+
+    Raises
+    ------
+    BundleError
+        It is no bundle.
+    """
+    given = {f"{group}.{key}": value for group, entries in tree.items() for key, value in entries.items()}
+    given |= {key.removeprefix("--"): value for key, _, value in (argument.partition("=") for argument in arguments)}
+    init, has_model = given.get("train.init"), any(key.startswith(("model.name", "model.options")) for key in given)
+    wanted = ("data.input_size", "data.field_fraction", "train.loss")
+    if not isinstance(init, str) or init == "null" or (has_model and all(key in given for key in wanted)):
+        return tree
+    from zoobot_3d.bundle import read_info
+
+    info = read_info(init)
+    tree = {group: dict(tree.get(group, {})) for group in _groups()}
+    if not has_model:
+        options = dict(info.model_options)
+        loss = given.get("train.loss", info.loss)
+        if "relu_output" in options and loss != info.loss:
+            options["relu_output"] = loss in ("l1", "mse")  # logits must be free to be negative
+        tree["model"] |= {"name": info.model_name, "options": options}
+    for key in wanted:
+        group, _, name = key.partition(".")
+        tree[group].setdefault(name, getattr(info, name))  # what is in the arguments comes later, and wins
+    return tree
 
 
 def config_parser() -> ArgumentParser:
@@ -255,6 +364,11 @@ def differing_keys(first: Config, second: Config) -> list[str]:
     """Dotted keys whose values differ, e.g. ``["data.batch_size"]``."""
     a, b = dict(_flat(dataclasses.asdict(first))), dict(_flat(dataclasses.asdict(second)))
     return [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+
+
+def flat_config(config: Config) -> dict[str, Any]:
+    """Return every value under its dotted key, e.g. ``{"data.batch_size": 32}``."""
+    return dict(_flat(dataclasses.asdict(config)))
 
 
 def valid_keys() -> list[str]:
@@ -301,7 +415,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         if group in _groups() and entries is not None and not isinstance(entries, dict):
             raise ConfigError(f"{path}: {group}: is {entries!r} instead of keys such as {_example(group)}")
         if group not in _groups():
-            _check_key(str(group), f"{path}: ")
+            check_key(str(group), f"{path}: ")
     # A group without entries ("data:" alone) means its defaults.
     return {group: entries or {} for group, entries in tree.items()}
 
@@ -319,13 +433,26 @@ def _as_arguments(overrides: Sequence[str]) -> list[str]:
                 value = next(items)
             except StopIteration:
                 raise ConfigError(f"{key}: has no value; write --{key} VALUE") from None
-        _check_key(key, "")
+        check_key(key, "")
         arguments.append(f"--{key}={value}")
     return arguments
 
 
-def _check_key(key: str, where: str) -> None:
-    """Raise `ConfigError` unless `key` is a dotted key that can be set."""
+def check_key(key: str, where: str = "") -> None:
+    """Make sure that a dotted key can be set.
+
+    Parameters
+    ----------
+    key : str
+        E.g. ``data.batch_size``, or anything in ``model.options``, which the network itself checks.
+    where : str
+        Begins the message, e.g. the name of the file.
+
+    Raises
+    ------
+    ConfigError
+        It cannot; names the nearest key.
+    """
     keys = valid_keys()
     if key in keys or key.startswith(_OPEN_ENDED):
         return

@@ -1,14 +1,15 @@
 """Galaxies of a catalogue as items and batches for learning: datasets, splits, loaders.
 
-Nothing here is random but the order of the training galaxies: changing what the network sees is the business of
-`zoobot_3d.augment`, on whole batches, or of a ``transform`` that the caller brings. Knows nothing of networks.
+Nothing here is random but the order of the training galaxies (`zoobot_3d.samplers`): changing what the network sees is
+the business of `zoobot_3d.augment`, on whole batches, or of a ``transform`` that the caller brings. Knows nothing of
+networks.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +18,18 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from zoobot_3d.catalog import assign_split, catalog_root, read_catalog
 from zoobot_3d.config import DataConfig
 from zoobot_3d.errors import CatalogError, Zoobot3DError
 from zoobot_3d.progress import progress_bar
-from zoobot_3d.sample import HalfVotes, Sample, galaxy_files, has_labels, read_half_votes, read_sample
-from zoobot_3d.schema import COL_ID, COL_PIXSCALE
+from zoobot_3d.sample import HalfVotes, Sample, galaxy_files, has_labels, read_half_votes, read_sample, vote_counts
+from zoobot_3d.samplers import EpochOrder, RankShare, epoch_counts
+from zoobot_3d.schema import COL_ID, COL_PIXSCALE, vote_columns
 
 __all__ = ["HalfVotes", "MaskDataModule", "MaskDataset"]
 
@@ -45,6 +48,8 @@ class MaskDataset(Dataset[dict[str, Any]]):
     - ``n_asked``: uint8 (2, S, S): how many were asked. 0, unknown, for a class without marks and for pixels outside
       the 52 arcsec frame that volunteers were shown.
     - ``spiral_mask``, ``bar_mask``: float32 (S, S), votes / n_asked, 0 where unknown (unless ``masks=False``).
+    - ``vote_counts``: float32 (A,), if asked for: how many volunteers gave each answer about the whole galaxy; 0 where
+      nobody was asked, and for a galaxy that could not be read.
     - ``label_cols``: float32 (L,), if asked for.
     - ``id``: str. ``error``: str, empty unless the galaxy could not be read.
 
@@ -75,11 +80,18 @@ class MaskDataset(Dataset[dict[str, Any]]):
         ``ram`` keeps what was decoded.
     masks : bool
         Whether items have ``spiral_mask`` and ``bar_mask``.
+    vote_cols : sequence of str
+        Columns of votes to hand on as ``vote_counts``; see `zoobot_3d.schema.vote_columns`.
+
+    Attributes
+    ----------
+    marked : numpy.ndarray
+        (N,) bool: which galaxies have marks or masks.
 
     Raises
     ------
     CatalogError
-        The catalogue misses a column or a pixel scale.
+        The catalogue misses a column or a pixel scale, or holds votes that cannot be.
     """
 
     def __init__(
@@ -94,6 +106,7 @@ class MaskDataset(Dataset[dict[str, Any]]):
         on_error: Literal["raise", "skip"] = "raise",
         cache: Literal["none", "ram"] = "none",
         masks: bool = True,
+        vote_cols: Sequence[str] = (),
     ) -> None:
         self.input_size, self.field_fraction = input_size, field_fraction
         self.transform, self.on_error, self.masks = transform, on_error, masks
@@ -103,6 +116,8 @@ class MaskDataset(Dataset[dict[str, Any]]):
             if missing := [name for name in label_cols if name not in catalog.columns]:
                 raise CatalogError(f"catalogue: no column {', '.join(missing)}; label_cols must name columns it has")
             self._labels = torch.from_numpy(catalog[list(label_cols)].to_numpy(np.float32, copy=True))
+        self._votes = torch.from_numpy(vote_counts(catalog, vote_cols)) if vote_cols else None
+        self.marked = has_labels(catalog)
         self._cache: dict[int, tuple[Sample, str]] | None = {} if cache == "ram" else None
 
     def __len__(self) -> int:
@@ -127,6 +142,8 @@ class MaskDataset(Dataset[dict[str, Any]]):
             item["spiral_mask"], item["bar_mask"] = votes.float() / n_asked.clamp_min(1)
         if self._labels is not None:
             item["label_cols"] = self._labels[index]
+        if self._votes is not None:
+            item["vote_counts"] = torch.zeros_like(self._votes[index]) if error else self._votes[index]
         return item
 
     def names(self) -> list[str]:
@@ -186,9 +203,9 @@ class MaskDataset(Dataset[dict[str, Any]]):
 class MaskDataModule(LightningDataModule):
     """Train, validation and test galaxies of a catalogue, each split in its own dataset.
 
-    Only rows that name marks or masks take part. The split is the catalogue's ``split`` column (train, val, test), or
-    else `zoobot_3d.catalog.assign_split`. Only training galaxies are shuffled, anew each epoch and alike for a seed,
-    whether or not the run was interrupted.
+    Only rows that name marks or masks take part, and with ``config.votes`` those that have votes. The split is the
+    catalogue's ``split`` column (train, val, test), or else `zoobot_3d.catalog.assign_split`. Only training galaxies
+    are shuffled, anew each epoch and alike for a seed, whether or not the run was interrupted.
 
     Parameters
     ----------
@@ -232,14 +249,21 @@ class MaskDataModule(LightningDataModule):
             return
         config = self.config
         frame = read_catalog(config.catalog, required=[COL_ID, COL_PIXSCALE])
-        frame = frame[has_labels(frame)]
+        labelled, wanted, vote_cols = has_labels(frame), "marks or masks", vote_columns(config.votes)
+        if vote_cols:
+            counts = vote_counts(frame, vote_cols)
+            if config.hide_votes_of_marked:
+                counts[labelled] = 0
+                frame[vote_cols] = counts
+            labelled, wanted = labelled | counts.any(axis=1), "marks, masks or votes"
+        frame = frame[labelled]
         split = frame["split"].to_numpy(str) if "split" in frame else assign_split(frame[COL_ID])
         root = Path(config.root) if config.root is not None else catalog_root(config.catalog)
         for name in ("train", "val", "test"):
             rows = frame[split == name]
             if rows.empty and name != "test":
                 raise CatalogError(
-                    f"{config.catalog}: {len(frame)} rows have marks or masks, none of them in split {name}; "
+                    f"{config.catalog}: {len(frame)} rows have {wanted}, none of them in split {name}; "
                     "add galaxies or a column split of train, val, test"
                 )
             size = self.train_size if name == "train" else config.input_size
@@ -248,17 +272,18 @@ class MaskDataModule(LightningDataModule):
                 root,
                 size,
                 config.field_fraction * size / config.input_size,
-                label_cols=config.label_cols,
                 on_error=config.on_error,
                 cache=config.cache,
                 masks=False,
+                vote_cols=vote_cols,
             )
+        self._order = self._train_order(self.datasets["train"].marked)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches; the last, smaller one is left out, as it would upset batch statistics."""
         dataset = self.datasets["train"]
-        sampler = _EpochShuffle(len(dataset), self.seed)
-        return self._loader(dataset, sampler=sampler, drop_last=len(dataset) >= self.config.batch_size)
+        sampler = RankShare(self._order)
+        return self._loader(dataset, sampler=sampler, drop_last=len(sampler) >= self.config.batch_size)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return validation galaxies in the order of the catalogue, never augmented."""
@@ -276,6 +301,20 @@ class MaskDataModule(LightningDataModule):
                 warnings.warn(f"left out: {reason}", stacklevel=2)
         return batch
 
+    def _train_order(self, marked: NDArray[np.bool_]) -> EpochOrder:
+        """Order of the training galaxies, of which some are marked."""
+        config = self.config
+        if not config.marked_share:
+            return EpochOrder([np.arange(len(marked))], [config.epoch_size or len(marked)], self.seed)
+        kinds = [np.flatnonzero(marked), np.flatnonzero(~marked)]
+        if not all(kind.size for kind in kinds):
+            raise CatalogError(
+                f"{config.catalog}: data.marked_share is {config.marked_share}, but {marked.sum()} of {len(marked)} "
+                "training galaxies have marks; set it to 0, or add galaxies of the other kind"
+            )
+        counts = epoch_counts(len(kinds[0]), len(kinds[1]), config.marked_share, config.epoch_size)
+        return EpochOrder(kinds, counts, self.seed)
+
     def _loader(self, dataset: MaskDataset, **options: Any) -> DataLoader[dict[str, Any]]:
         workers = self.config.workers
         if self.config.cache == "ram":
@@ -289,25 +328,10 @@ class MaskDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
+            # Its own, as Lightning makes iterators before an epoch is seeded or after: dropout could not be repeated.
+            generator=torch.Generator(),
             **options,
         )
-
-
-class _EpochShuffle(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, so that a resumed run goes on in the same order."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls it before each."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist())
 
 
 def _start_worker(_: int) -> None:

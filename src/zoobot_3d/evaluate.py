@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,21 @@ if TYPE_CHECKING:
     from zoobot_3d.data import HalfVotes, MaskDataset
     from zoobot_3d.segmenter import Segmenter
 
-__all__ = ["Evaluation", "evaluate", "evaluate_catalog", "open_dataset"]
+__all__ = [
+    "Evaluation",
+    "Reliability",
+    "batches",
+    "evaluate",
+    "evaluate_catalog",
+    "network_input",
+    "open_dataset",
+    "open_datasets",
+]
 
 N_BINS = 20
+
+OCCUPIED = 0.025
+"""Pixels where neither prediction nor volunteers exceed this count as empty sky, and not for the calibration."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +97,27 @@ class Evaluation:
         return rows
 
 
-class _Reliability:
-    """Sums in bins of the prediction, per class."""
+class Reliability:
+    """Sums in bins of the prediction, per class: what was predicted, and what volunteers said there."""
 
     def __init__(self) -> None:
         self.sums = np.zeros((2, 3, N_BINS))  # pixels, sum of predictions, sum of observed
 
     def update(self, fraction: NDArray[Any], votes: NDArray[Any], n_asked: NDArray[Any]) -> None:
-        """Add maps (B, 2, H, W)."""
+        """Add maps (B, 2, H, W): predicted fractions, votes and volunteers asked, 0 where unknown."""
         for c in range(2):
             asked = n_asked[:, c] > 0
             predicted = fraction[:, c][asked].astype(float)
             observed = votes[:, c][asked] / n_asked[:, c][asked].astype(float)
-            occupied = np.maximum(predicted, observed) > 0.025
-            predicted, observed = predicted[occupied], observed[occupied]
-            bins = np.minimum((predicted * N_BINS).astype(int), N_BINS - 1)
-            for row, weights in enumerate((None, predicted, observed)):
-                self.sums[c, row] += np.bincount(bins, weights, N_BINS)
+            self.add(c, predicted, observed, np.ones_like(predicted))
+
+    def add(self, c: int, predicted: NDArray[Any], observed: NDArray[Any], pixels: NDArray[Any]) -> None:
+        """Add groups of pixels of class ``c``: mean prediction, mean fraction of volunteers, and number of pixels."""
+        occupied = np.maximum(predicted, observed) > OCCUPIED
+        predicted, observed, pixels = predicted[occupied], observed[occupied], pixels[occupied]
+        bins = np.minimum((predicted * N_BINS).astype(int), N_BINS - 1)
+        for row, values in enumerate((1.0, predicted, observed)):
+            self.sums[c, row] += np.bincount(bins, values * pixels, N_BINS)
 
     def compute(self) -> tuple[dict[str, dict[str, list[float]]], dict[str, float]]:
         """Curves and expected calibration errors."""
@@ -119,19 +135,21 @@ class _Reliability:
 
 def evaluate(
     segmenter: Segmenter,
-    dataset: MaskDataset,
+    dataset: MaskDataset | Sequence[MaskDataset],
     *,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Measure a bundle on a dataset with marks.
+    """Measure a bundle, or an ensemble, on a dataset with marks.
 
     Parameters
     ----------
     segmenter : Segmenter
-        The bundle at work.
-    dataset : MaskDataset
-        Galaxies the bundle has not seen, at its input size and field, with ``on_error="skip"``.
+        The bundles at work, with or without test-time augmentation.
+    dataset : MaskDataset or sequence of MaskDataset
+        Galaxies the bundles have not seen, at their input size and field, with ``on_error="skip"``. Bundles that differ
+        in these need a dataset each, of the same galaxies, as `open_datasets` gives; what is measured is on the pixels
+        of the first.
     seed : int
         Of the split of the volunteers into halves.
     progress : callable, optional
@@ -146,20 +164,20 @@ def evaluate(
     CatalogError
         If no galaxy of the dataset has a picture and marks.
     """
-    model, ceiling, reliability = SegmentationMetrics(), SegmentationMetrics(), _Reliability()
+    model, ceiling, reliability = SegmentationMetrics(), SegmentationMetrics(), Reliability()
+    datasets = list(dataset) if isinstance(dataset, Sequence) else [dataset] * len(segmenter.bundles)
     failures: dict[str, str] = {}
     measured = 0
-    for first, items in _batches(dataset, segmenter.batch_size):
+    for first, items in batches(datasets[0], segmenter.batch_size):
         failures |= {item["id"]: item["error"] for item in items if item["error"]}
-        views = np.stack([item["image"].numpy() for item in items]).astype(np.float32) / 255
-        fraction = segmenter.fractions(views)
+        fraction = _predict(segmenter, datasets, first, items)
         votes = torch.stack([item["votes"] for item in items])
         n_asked = torch.stack([item["n_asked"] for item in items])
         measured += int((n_asked.flatten(1) > 0).any(1).sum())
         model.update(torch.from_numpy(fraction), votes, n_asked)
         reliability.update(fraction, votes.numpy(), n_asked.numpy())
         for index, item in enumerate(items, start=first):
-            halves = None if item["error"] else dataset.half_votes(index, seed)
+            halves = None if item["error"] else datasets[0].half_votes(index, seed)
             if halves is not None:
                 against = _against_each_other(halves, item["n_asked"].numpy())
                 ceiling.update(*(torch.from_numpy(array)[None] for array in against))
@@ -182,10 +200,11 @@ def evaluate(
 
 def evaluate_catalog(
     catalog: str | os.PathLike[str],
-    bundle: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     split: str = "test",
     root: str | os.PathLike[str] | None = None,
+    tta: bool = False,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
@@ -217,16 +236,35 @@ def evaluate_catalog(
     """
     from zoobot_3d.segmenter import load_segmenter
 
-    segmenter = load_segmenter(bundle)
-    dataset = open_dataset(catalog, segmenter, split=split, root=root)
-    with progress_bar("evaluating", len(dataset), show=progress) as advance:
-        return evaluate(segmenter, dataset, seed=seed, progress=advance)
+    segmenter = load_segmenter(bundle, tta=tta)
+    datasets = open_datasets(catalog, segmenter, split=split, root=root)
+    with progress_bar("evaluating", len(datasets[0]), show=progress) as advance:
+        return evaluate(segmenter, datasets, seed=seed, progress=advance)
 
 
 def open_dataset(
     catalog: str | os.PathLike[str], segmenter: Segmenter, *, split: str, root: str | os.PathLike[str] | None = None
 ) -> MaskDataset:
-    """Open the rows of a split of a catalogue as a bundle sees them."""
+    """Open the rows of a split of a catalogue as a bundle sees them, or as the first of an ensemble does.
+
+    Raises
+    ------
+    CatalogError
+        If the catalogue has no such rows.
+    """
+    return open_datasets(catalog, segmenter, split=split, root=root)[0]
+
+
+def open_datasets(
+    catalog: str | os.PathLike[str], segmenter: Segmenter, *, split: str, root: str | os.PathLike[str] | None = None
+) -> list[MaskDataset]:
+    """Open the rows of a split as each bundle of an ensemble sees them; those that see alike share a dataset.
+
+    Raises
+    ------
+    CatalogError
+        If the catalogue has no such rows.
+    """
     from zoobot_3d.data import MaskDataset
 
     frame = read_catalog(catalog, [COL_ID])
@@ -235,14 +273,35 @@ def open_dataset(
         frame = frame[splits == split].reset_index(drop=True)
     if frame.empty:
         raise CatalogError(f"{catalog}: no galaxies in split {split!r}; choose another")
-    info = segmenter.bundle.info
     folder = catalog_root(catalog) if root is None else root
-    return MaskDataset(frame, folder, info.input_size, info.field_fraction, on_error="skip")
+    seen = [(bundle.info.input_size, bundle.info.field_fraction) for bundle in segmenter.bundles]
+    unlike = {key: MaskDataset(frame, folder, *key, on_error="skip") for key in dict.fromkeys(seen)}
+    return [unlike[key] for key in seen]
 
 
-def _batches(dataset: MaskDataset, size: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def batches(dataset: MaskDataset, size: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Yield the number of the first item of each batch, and the batch's items."""
     for first in range(0, len(dataset), size):
         yield first, [dataset[index] for index in range(first, min(first + size, len(dataset)))]
+
+
+def _predict(
+    segmenter: Segmenter, datasets: Sequence[MaskDataset], first: int, items: list[dict[str, Any]]
+) -> NDArray[np.float32]:
+    """Predict a batch of the first dataset, read again for networks that see it otherwise."""
+    views: dict[int, NDArray[np.float32]] = {}
+    for dataset in datasets:
+        if id(dataset) not in views:
+            seen = items if not views else [dataset[index] for index in range(first, first + len(items))]
+            views[id(dataset)] = network_input(seen)
+    if len(views) == 1:
+        return segmenter.fractions(views[id(datasets[0])])
+    return segmenter.fractions([views[id(dataset)] for dataset in datasets])
+
+
+def network_input(items: Sequence[dict[str, Any]]) -> NDArray[np.float32]:
+    """Stack the pictures of a dataset's items to what a network takes: (B, 3, S, S) in 0-1."""
+    return np.stack([item["image"].numpy() for item in items]).astype(np.float32) / np.float32(255)
 
 
 def _against_each_other(

@@ -6,7 +6,7 @@ Spiral arms are always blue, bars always orange (Wong 2011, Nature Methods 8, 44
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from zoobot_3d.io import atomic_path
 from zoobot_3d.schema import CLASSES
 
-__all__ = ["COLOURS", "chart", "comparison", "contact_sheet", "overlay", "reliability", "save", "training"]
+__all__ = [
+    "COLOURS",
+    "chart",
+    "comparison",
+    "contact_sheet",
+    "importance",
+    "overlay",
+    "reliability",
+    "save",
+    "training",
+]
 
 COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
 _STYLE: Any = {
@@ -226,6 +236,26 @@ def training(log: pd.DataFrame) -> Figure:
         right.set(xlabel="epoch", ylabel="IoU at > 0.2, validation", ylim=(0, None))
         for axes in (left, right):
             axes.legend(frameon=False)
+    return figure
+
+
+def importance(shares: Mapping[str, float], n_trials: int) -> Figure:
+    """Plot how much each setting of a sweep matters, the most important one on top.
+
+    Parameters
+    ----------
+    shares : mapping
+        Dotted key to share of the importance; they add up to 1.
+    n_trials : int
+        Finished trials they were worked out from.
+    """
+    names = sorted(shares, key=shares.__getitem__)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(names)))
+        axes = figure.subplots()
+        axes.barh(names, [shares[name] for name in names], color="0.45", height=0.7)
+        axes.set(xlabel="share of the importance (PED-ANOVA: what sets the best tenth apart)", xlim=(0, None))
+        axes.set_title(f"{n_trials} finished trials", loc="left")
     return figure
 
 

@@ -242,14 +242,24 @@ def write_cutout(path: str | os.PathLike[str], cube: NDArray[np.floating[Any]], 
 
 
 def write_mask_fits(
-    path: str | os.PathLike[str], masks: NDArray[np.floating[Any]], grid: PixelGrid, **cards: Any
+    path: str | os.PathLike[str],
+    masks: NDArray[np.floating[Any]],
+    grid: PixelGrid,
+    *,
+    sigma: NDArray[np.floating[Any]] | None = None,
+    **cards: Any,
 ) -> None:
     """Write masks (class, H, W), row 0 north, as one FITS image with row 0 south and the grid's WCS.
 
-    The third axis is the class; header cards ``CLASS0``, ``CLASS1`` name them. A floating grid gives no WCS.
+    The third axis is the class; header cards ``CLASS0``, ``CLASS1`` name them. With ``sigma`` (class, H, W), the
+    masks' standard deviations, there are two more planes, ``spiral_sigma`` and ``bar_sigma``. A floating grid gives no
+    WCS.
     """
-    hdu = fits.PrimaryHDU(np.ascontiguousarray(masks[:, ::-1], np.float32))
-    for index, name in enumerate(CLASSES):
+    planes, names = masks, list(CLASSES)
+    if sigma is not None:
+        planes, names = np.concatenate([masks, sigma]), [*CLASSES, *(f"{name}_sigma" for name in CLASSES)]
+    hdu = fits.PrimaryHDU(np.ascontiguousarray(planes[:, ::-1], np.float32))
+    for index, name in enumerate(names):
         hdu.header[f"CLASS{index}"] = (name, "class of plane along axis 3")
     hdu.header["CTYPE3"] = ("CLASS", "axis 3 counts the classes")
     hdu.header.update({"CRPIX3": 1.0, "CRVAL3": 0.0, "CD3_3": 1.0})

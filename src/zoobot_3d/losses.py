@@ -1,11 +1,12 @@
-"""Losses of raw network outputs against volunteers' votes, and what fraction a raw output stands for.
+"""Losses of network outputs against volunteers' votes, and what fraction a raw output stands for.
 
 Torch only: knows nothing of networks, data or Lightning. A pixel's label is (votes, n_asked). Where n_asked is 0
 nobody was asked, so there is no loss and no gradient; 0 votes of 15 is a real negative. Votes may be fractional, as
 augmented or read-from-image masks are.
 
 Every loss is a mean over the known pixels of a class and, by ``class_weights``, over the classes that have any, so its
-size depends neither on how many pixels are known nor on how many volunteers looked.
+size depends neither on how many pixels are known nor on how many volunteers looked. `DirichletMultinomialLoss` is of
+another kind: of the answers to Galaxy Zoo's questions about a whole galaxy.
 
 The default is ``bce``. Arms and bars cover a few percent of a picture, so the median of the target is 0 nearly
 everywhere: plain L1, whose best constant answer is that median, collapses from scratch to an empty mask and stays there
@@ -248,3 +249,77 @@ def build_loss(name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,)
     if name not in _LOSSES:
         raise ConfigError(f"no loss is called {name!r}; choose one of {', '.join(LOSS_NAMES)}")
     return _LOSSES[name](class_weights)
+
+
+class DirichletMultinomialLoss(nn.Module):
+    """Dirichlet-multinomial negative log likelihood of the answers to several questions about whole galaxies.
+
+    Of a question to which N volunteers gave the counts k, and a network the concentrations c, with n their sum::
+
+        cost = -(log G(n) - log G(N + n) + sum_i [log G(k_i + c_i) - log G(c_i)]),   G the gamma function
+
+    This is ``-scipy.stats.dirichlet_multinomial.logpmf(k, c, N)`` without the multinomial coefficient N! / prod k_i!,
+    which no parameter changes: as in the likelihoods of pixels above, costs differ from scipy's by a constant of the
+    data alone. The costs of a galaxy's questions add up (Walmsley et al. 2022, MNRAS 509, 3966, section 4.1). A
+    question that nobody was asked costs exactly 0 and has no gradient. The loss is the sum over all galaxies and
+    questions, divided by the number of votes: the cost of a vote, so that it is of the size of the losses of pixels,
+    and galaxies weigh as much as is known of them.
+
+    Parameters
+    ----------
+    answers : sequence of int
+        How many answers each question has, in the order of the columns; see
+        `zoobot_3d.schema.answers_per_question`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no question, or one with fewer than two answers.
+    """
+
+    def __init__(self, answers: Sequence[int]) -> None:
+        super().__init__()
+        if not answers or min(answers) < 2:
+            raise ConfigError(f"questions with {list(answers)} answers; give one question or more of two answers each")
+        self.answers = tuple(answers)
+
+    def per_question(self, concentrations: Tensor, counts: Tensor) -> Tensor:
+        """Return the cost of each question about each galaxy, (B, questions); parameters as in `forward`."""
+        expected = (len(concentrations), sum(self.answers))
+        if concentrations.shape != expected or counts.shape != expected:
+            raise ConfigError(
+                f"concentrations {tuple(concentrations.shape)} and vote counts {tuple(counts.shape)} do not go "
+                f"together; give both as (B, {expected[1]}), a column for each answer"
+            )
+        alphas = concentrations.float().split(self.answers, dim=1)
+        votes = counts.float().split(self.answers, dim=1)
+        return torch.stack([_dirichlet_multinomial(*pair) for pair in zip(alphas, votes, strict=True)], dim=1)
+
+    def forward(self, concentrations: Tensor, counts: Tensor) -> Tensor:
+        """Return the mean cost of a vote.
+
+        Parameters
+        ----------
+        concentrations : Tensor
+            Of the Dirichlet distribution of each answer's fraction, positive, (B, answers of all questions).
+        counts : Tensor
+            Volunteers who gave each answer, of the same shape and any real type.
+
+        Returns
+        -------
+        Tensor
+            Scalar, float32. 0 with a gradient of 0 when there is no vote.
+
+        Raises
+        ------
+        ConfigError
+            If the shapes do not go together.
+        """
+        return self.per_question(concentrations, counts).sum() / counts.float().sum().clamp_min(1.0)
+
+
+def _dirichlet_multinomial(concentrations: Tensor, counts: Tensor) -> Tensor:
+    """Cost (B,) of one question, without the multinomial coefficient. Each bracket is exactly 0 where counts are."""
+    spread, votes = concentrations.sum(dim=1), counts.sum(dim=1)
+    ours = (torch.lgamma(counts + concentrations) - torch.lgamma(concentrations)).sum(dim=1)
+    return torch.lgamma(votes + spread) - torch.lgamma(spread) - ours

@@ -217,7 +217,7 @@ def _write_one(
     stem = row["id"] + ("_frame" if how["grid"] == "frame" else "")
     result: dict[str, Any] = {"side": grid.shape[0]}
     if how["format"] == "fits":
-        cards = {f"NASKED{index}": int(n) for index, n in enumerate(asked)}
+        cards: dict[str, Any] = {f"NASKED{index}": int(n) for index, n in enumerate(asked)}
         io.write_mask_fits(folder / f"{stem}.fits", masks, grid, RULE=how["rule"], **cards)
         result[COL_MASK_FITS] = _below(base, folder / f"{stem}.fits")
     else:

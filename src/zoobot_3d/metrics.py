@@ -143,6 +143,39 @@ def masked_soft_iou(fraction: Tensor, votes: Tensor, n_asked: Tensor) -> Tensor:
     return _per_class(torch.minimum(fraction, truth)) / _per_class(torch.maximum(fraction, truth))
 
 
+class MeanLoss(Metric):
+    """Weighted mean of a loss over batches and processes, of which some may have nothing to add."""
+
+    full_state_update = False
+    higher_is_better = False
+    is_differentiable = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, weight: Tensor | float) -> None:
+        """Add the mean loss of a batch, and how much it weighs.
+
+        Parameters
+        ----------
+        loss : Tensor
+            Scalar.
+        weight : Tensor or float
+            E.g. the number of galaxies; 0 if the batch has nothing to say, whatever the loss.
+        """
+        if weight > 0:
+            self.total = self.total + loss.detach() * weight
+            self.weight = self.weight + weight
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return the mean, 0 without any weight, and the sum of the weights."""
+        return self.total / self.weight if self.weight > 0 else self.total, self.weight
+
+
 class SegmentationMetrics(Metric):
     """All scores of both classes, added up over batches and processes."""
 

@@ -29,7 +29,10 @@ from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 if TYPE_CHECKING:
     from zoobot_3d.segmenter import Segmenter
 
-__all__ = ["PredictSummary", "predict", "read_masks", "run_root"]
+__all__ = ["SIGMA_FULL", "PredictSummary", "predict", "read_masks", "read_masks_and_sigma", "run_root"]
+
+SIGMA_FULL = 0.5
+"""Standard deviation that 255 stands for in ``<class>_sigma_png``: nothing in 0-1 scatters more."""
 
 _ON = 0.2  # a pixel counts towards a class's area above this fraction of volunteers
 
@@ -97,7 +100,9 @@ def _grid_of(picture: NDArray[np.uint8], row: Any) -> PixelGrid:
     return PixelGrid(shape, pixscale)
 
 
-def _success(row: Any, galaxy: _Galaxy, masks: NDArray[np.float32]) -> dict[str, Any]:
+def _success(
+    row: Any, galaxy: _Galaxy, masks: NDArray[np.float32], sigma: NDArray[np.float32] | None
+) -> dict[str, Any]:
     grid = galaxy.grid
     out: dict[str, Any] = {"id": row.id, "path": row.path, "error": None, "warning": galaxy.warning or None}
     out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
@@ -106,24 +111,41 @@ def _success(row: Any, galaxy: _Galaxy, masks: NDArray[np.float32]) -> dict[str,
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)
         out[f"{name}_max"] = float(mask.max())
         out[f"{name}_area_px"] = float((mask > _ON).sum())
+    if sigma is not None:
+        out |= {f"{name}_sigma_png": _sigma_png(plane) for name, plane in zip(CLASSES, sigma, strict=True)}
     return out
 
 
-def _failure(row: Any, reason: str) -> dict[str, Any]:
+def _sigma_png(sigma: NDArray[np.float32]) -> bytes:
+    return io.encode_mask_png(sigma / SIGMA_FULL)
+
+
+def _failure(row: Any, reason: str, uncertainty: bool) -> dict[str, Any]:
     out: dict[str, Any] = {"id": row.id, "path": row.path, "error": reason, "warning": None}
     out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan}
     for name in CLASSES:
         out |= {f"{name}_mask_png": None, f"{name}_max": np.nan, f"{name}_area_px": np.nan}
+        if uncertainty:
+            out[f"{name}_sigma_png"] = None
     return out
 
 
-def _save_masks(folder: Path, row: Any, galaxy: _Galaxy, masks: NDArray[np.float32], kind: MaskFormat) -> None:
+def _save_masks(
+    folder: Path,
+    row: Any,
+    galaxy: _Galaxy,
+    masks: NDArray[np.float32],
+    sigma: NDArray[np.float32] | None,
+    kind: MaskFormat,
+) -> None:
     name = io.file_stem(row.id)
     if kind == "fits":
-        io.write_mask_fits(folder / f"{name}_masks.fits", masks, galaxy.grid, OBJECT=row.id[:60])
+        io.write_mask_fits(folder / f"{name}_masks.fits", masks, galaxy.grid, sigma=sigma, OBJECT=row.id[:60])
     else:
         for label, mask in zip(CLASSES, masks, strict=True):
             io.write_atomic(folder / f"{name}_{label}.png", io.encode_mask_png(mask))
+        for label, plane in zip(CLASSES, () if sigma is None else sigma, strict=sigma is not None):
+            io.write_atomic(folder / f"{name}_{label}_sigma.png", _sigma_png(plane))
 
 
 # The run
@@ -137,6 +159,7 @@ def predict(
     masks: MaskFormat = "none",
     shard_size: int = 512,
     threads: int = 2,
+    uncertainty: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> PredictSummary:
     """Predict masks for a list of galaxies into a folder of shards.
@@ -159,6 +182,10 @@ def predict(
         Galaxies a shard.
     threads : int
         Threads that read and write pictures beside the network.
+    uncertainty : bool
+        Write the standard deviation of each mask's pixels too: ``spiral_sigma_png`` and ``bar_sigma_png``, 8-bit PNG
+        in which 255 is `SIGMA_FULL` (also in the shards' metadata, as ``sigma_full``), and beside the files of
+        ``masks``. Outside the field the network sees it is 0, as the masks are.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
 
@@ -169,12 +196,17 @@ def predict(
     Raises
     ------
     ConfigError
-        If ``out`` holds predictions of other galaxies or another bundle.
+        If ``out`` holds predictions of other galaxies, of other bundles or with other options; or if there is nothing
+        to tell the uncertainty from, see `zoobot_3d.segmenter.Segmenter.check_uncertainty`.
     Zoobot3DError
         If not one galaxy could be predicted.
     """
+    if uncertainty:
+        segmenter.check_uncertainty()
     folder = Path(out)
-    _claim(folder, galaxies, segmenter, masks, shard_size)
+    _claim(folder, galaxies, segmenter, masks, shard_size, uncertainty)
+    notes = {"zoobot_3d": __version__, "classes": ",".join(CLASSES)}
+    notes |= {"sigma_full": str(SIGMA_FULL)} if uncertainty else {}
     counts = {"predicted": 0, "failed": 0, "skipped": 0}
     reasons: dict[str, int] = {}
     starts = range(0, len(galaxies), shard_size)
@@ -188,8 +220,8 @@ def predict(
                 if progress is not None:
                     progress(len(rows))
             else:
-                frame = _typed(_run_shard(rows, segmenter, pool, folder / "masks", masks, progress))
-                io.write_parquet(shard, frame, {"zoobot_3d": __version__, "classes": ",".join(CLASSES)})
+                frame = _typed(_run_shard(rows, segmenter, pool, folder / "masks", masks, uncertainty, progress))
+                io.write_parquet(shard, frame, notes)
                 errors = frame["error"].dropna()
                 counts["predicted"] += len(rows) - len(errors)
             counts["failed"] += len(errors)
@@ -207,6 +239,7 @@ def _run_shard(
     pool: ThreadPoolExecutor,
     mask_folder: Path,
     masks: MaskFormat,
+    uncertainty: bool,
     progress: Callable[[int], None] | None,
 ) -> pd.DataFrame:
     """Predict one shard: the pool reads the next batch while the network works on this one."""
@@ -219,15 +252,20 @@ def _run_shard(
         if number + 1 < len(batches):
             reading = [pool.submit(_read, row) for row in batches[number + 1]]
         good = [galaxy for galaxy in galaxies if not isinstance(galaxy, str)]
-        predicted = iter(segmenter.segment_checked([galaxy.picture for galaxy in good]))
+        pictures = [galaxy.picture for galaxy in good]
+        predicted: Iterator[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = (
+            iter(segmenter.segment_checked_with_uncertainty(pictures))
+            if uncertainty
+            else ((mask, None) for mask in segmenter.segment_checked(pictures))
+        )
         for row, galaxy in zip(batch, galaxies, strict=True):
             if isinstance(galaxy, str):
-                records.append(_failure(row, galaxy))
+                records.append(_failure(row, galaxy, uncertainty))
                 continue
-            mask = next(predicted)
-            records.append(_success(row, galaxy, mask))
+            mask, sigma = next(predicted)
+            records.append(_success(row, galaxy, mask, sigma))
             if masks != "none":
-                writing.append(pool.submit(_save_masks, mask_folder, row, galaxy, mask, masks))
+                writing.append(pool.submit(_save_masks, mask_folder, row, galaxy, mask, sigma, masks))
         if progress is not None:
             progress(len(batch))
     for future in writing:
@@ -239,7 +277,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Give every shard the same column types, also where a column is all missing."""
     types = dict.fromkeys(("id", "path", "error", "warning"), "string") | dict.fromkeys(("height", "width"), "int32")
     binary = pd.ArrowDtype(pa.binary())
-    return frame.astype(types | {f"{name}_mask_png": binary for name in CLASSES})
+    return frame.astype(types | {name: binary for name in frame if str(name).endswith("_png")})
 
 
 def _kind(error: str) -> str:
@@ -247,20 +285,30 @@ def _kind(error: str) -> str:
     return error.split(": ", 1)[-1].split(";")[0]
 
 
-def _claim(folder: Path, galaxies: pd.DataFrame, segmenter: Segmenter, masks: MaskFormat, shard_size: int) -> None:
+def _claim(
+    folder: Path,
+    galaxies: pd.DataFrame,
+    segmenter: Segmenter,
+    masks: MaskFormat,
+    shard_size: int,
+    uncertainty: bool,
+) -> None:
     """Write down what this folder's shards are of, or check that an earlier run meant the same."""
     key = hashlib.blake2b("\n".join(galaxies["id"] + "\t" + galaxies["path"]).encode(), digest_size=16).hexdigest()
     pictures = os.path.relpath(galaxies.attrs.get("root", "."), folder)  # not absolute: the two may move together
+    infos = b"".join((bundle.path / "bundle.json").read_bytes() for bundle in segmenter.bundles)
     run = {
         "galaxies": key,
         "n_galaxies": len(galaxies),
-        "bundle": hashlib.sha256((segmenter.bundle.path / "bundle.json").read_bytes()).hexdigest(),  # names the weights
+        "bundle": hashlib.sha256(infos).hexdigest(),  # they name the weights and the calibration
         "masks": masks,
         "shard_size": shard_size,
+        "tta": segmenter.tta,
+        "uncertainty": uncertainty,
     }
     manifest = folder / "run.json"
     if manifest.exists():
-        before = json.loads(manifest.read_text())
+        before = {"tta": False, "uncertainty": False} | json.loads(manifest.read_text())  # as runs were before these
         differs = [name for name, value in run.items() if before.get(name) != value]
         if differs:
             raise ConfigError(
@@ -304,15 +352,49 @@ def read_masks(folder: str | os.PathLike[str]) -> Iterator[tuple[pd.Series, NDAr
     BadFileError
         If the folder holds no shards.
     """
+    yield from _decoded(folder, "mask")
+
+
+def read_masks_and_sigma(
+    folder: str | os.PathLike[str],
+) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None, NDArray[np.float32] | None]]:
+    """Read predictions with their uncertainty back, a galaxy at a time.
+
+    Parameters
+    ----------
+    folder : path
+        What `predict` wrote with ``uncertainty=True``.
+
+    Yields
+    ------
+    row, masks
+        As from `read_masks`.
+    sigma : numpy.ndarray or None
+        (2, H, W) float32 in 0-0.5, to `SIGMA_FULL` / 255: standard deviation of each pixel of the masks.
+
+    Raises
+    ------
+    BadFileError
+        If the folder holds no shards, or shards without uncertainty.
+    """
+    for row, masks, sigma in _decoded(folder, "mask", "sigma"):
+        yield row, masks, None if sigma is None else sigma * np.float32(SIGMA_FULL)
+
+
+def _decoded(folder: str | os.PathLike[str], *kinds: str) -> Iterator[Any]:
+    """Yield each galaxy's row without its pictures, and its planes of each kind, (2, H, W) in 0-1, or None."""
     shards = sorted((Path(folder) / SHARDS).glob("shard-*.parquet"))
     if not shards:
         raise BadFileError(folder, "no shards of predictions here", "run zoobot3d predict first")
-    png = [f"{name}_mask_png" for name in CLASSES]
     for shard in shards:
         frame = pd.read_parquet(shard)
-        for index, row in frame.drop(columns=png).iterrows():
-            content: list[Any] = [frame.at[index, name] for name in png]
-            if row["error"] is not None and not pd.isna(row["error"]):
-                yield row, None
-            else:
-                yield row, np.stack([io.decode_mask_png(c, f"{shard.name}: {row['id']}") for c in content])
+        if absent := [kind for kind in kinds if f"{CLASSES[0]}_{kind}_png" not in frame]:
+            raise BadFileError(
+                shard, f"holds no {absent[0]} pictures", "predict into another folder, with --uncertainty"
+            )
+        values = frame.drop(columns=[name for name in frame if str(name).endswith("_png")])
+        for index, row in values.iterrows():
+            failed = not pd.isna(row["error"])
+            planes: list[Any] = [None if failed else [frame.at[index, f"{c}_{k}_png"] for c in CLASSES] for k in kinds]
+            name = f"{shard.name}: {row['id']}"
+            yield row, *(pair and np.stack([io.decode_mask_png(plane, name) for plane in pair]) for pair in planes)

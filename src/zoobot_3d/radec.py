@@ -96,6 +96,7 @@ def predict_radec(
     layer: str = DEFAULT_LAYER,
     url: str = CUTOUT_URL,
     options: FetchOptions | None = None,
+    uncertainty: bool = False,
     progress: bool = True,
 ) -> list[SkyMasks]:
     """Find arms and bars at positions on the sky.
@@ -113,6 +114,8 @@ def predict_radec(
         Zoo's do: ``max(min(0.04 * petro_th50, 0.02 * petro_th90), 0.1)`` (see `zoobot_3d.catalog.gz_pixscale`).
     layer, url, options
         Of the cutout service, see `zoobot_3d.sources.legacy_survey.fetch_cutouts`.
+    uncertainty : bool
+        Write the masks' standard deviations too, see `zoobot_3d.predict.predict`.
     progress : bool
         Show a bar.
 
@@ -125,7 +128,9 @@ def predict_radec(
     FetchError
         If a cutout cannot be had, or lies outside the footprint of the survey.
     """
-    return [_one(place, segmenter, Path(out), pixscale, layer, url, options, progress) for place in positions]
+    return [
+        _one(place, segmenter, Path(out), pixscale, layer, url, options, uncertainty, progress) for place in positions
+    ]
 
 
 def _one(
@@ -136,6 +141,7 @@ def _one(
     layer: str,
     url: str,
     options: FetchOptions | None,
+    uncertainty: bool,
     progress: bool,
 ) -> SkyMasks:
     name = _name(place)
@@ -146,7 +152,7 @@ def _one(
     if not cutout.exists():
         reason = next(iter(summary.reasons), "no cutout")
         raise FetchError(f"{place.ra.deg:.5f} {place.dec.deg:+.5f}", reason, "check position, layer and connection")
-    predict(list_galaxies([str(cutout)]), segmenter, folder, masks="fits")
+    predict(list_galaxies([str(cutout)]), segmenter, folder, masks="fits", uncertainty=uncertainty)
     _, masks = next(read_masks(folder))
     assert masks is not None  # predict raises when its only galaxy fails
     cube, grid = io.read_cutout(cutout)

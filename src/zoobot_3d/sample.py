@@ -5,6 +5,7 @@ Reads files; nothing here is random, and nothing knows of torch, batches or netw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,7 @@ __all__ = [
     "has_labels",
     "read_half_votes",
     "read_sample",
+    "vote_counts",
 ]
 
 MASK_VOLUNTEERS = 15
@@ -277,6 +279,45 @@ def has_labels(catalog: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell which rows name marks or a mask picture."""
     columns = [_paths(catalog, Path(), name) for name in (COL_MARKS, COL_SPIRAL_MASK, COL_BAR_MASK)]
     return np.array([any(paths) for paths in zip(*columns, strict=True)], bool)
+
+
+def vote_counts(catalog: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float32]:
+    """Read how many volunteers gave each answer.
+
+    Parameters
+    ----------
+    catalog : pandas.DataFrame
+        With these columns; missing values mean that nobody was asked.
+    columns : sequence of str
+        Of votes; see `zoobot_3d.schema.vote_columns`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) float32, 0 where nobody was asked.
+
+    Raises
+    ------
+    CatalogError
+        A column is missing, or a count is negative or no number.
+    """
+    if missing := [name for name in columns if name not in catalog.columns]:
+        raise CatalogError(
+            f"catalogue: misses {len(missing)} of {len(columns)} columns of votes, the first is {missing[0]}; join the "
+            "table of votes (zoobot3d build-master --desi), or leave the campaign out of data.votes"
+        )
+    counts = np.zeros((len(catalog), len(columns)), np.float32)
+    for index, name in enumerate(columns):
+        values = pd.to_numeric(catalog[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        bad = (values < 0) | np.isinf(values) | (np.isnan(values) & catalog[name].notna().to_numpy())
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise CatalogError(
+                f"catalogue: {bad.sum()} rows have no number of votes in {name}, the first is "
+                f"{catalog[COL_ID].iloc[row]} with {catalog[name].iloc[row]!r}; correct or empty them"
+            )
+        counts[:, index] = np.nan_to_num(values)
+    return counts
 
 
 def _paths(catalog: pd.DataFrame, root: Path, column: str) -> list[Path | None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 CLASSES = ("spiral", "bar")
 """Order of the first axis of every (class, H, W) map."""
@@ -72,6 +74,21 @@ GZ_DESI_QUESTIONS = (
 )
 """Galaxy Zoo DESI (Walmsley et al. 2023, Zenodo 8360385), as asked in DECaLS DR5 and DR8."""
 
+GZ_DR12_QUESTIONS = (
+    Question("smooth-or-featured", ("smooth", "featured-or-disk", "artifact")),
+    Question("disk-edge-on", ("yes", "no"), _FEATURED),
+    Question("has-spiral-arms", ("yes", "no"), _FACE_ON),
+    Question("bar", ("yes", "no"), _FACE_ON),
+    Question("bulge-size", ("dominant", "obvious", "none"), _FACE_ON),
+    Question("how-rounded", ("completely", "in-between", "cigar-shaped"), "smooth-or-featured_smooth"),
+    Question("edge-on-bulge", ("boxy", "none", "rounded"), "disk-edge-on_yes"),
+    Question("spiral-winding", ("tight", "medium", "loose"), "has-spiral-arms_yes"),
+    Question("spiral-arm-count", ("1", "2", "3", "4", "more-than-4"), "has-spiral-arms_yes"),
+    Question("merging", ("neither", "tidal-debris", "both", "merger")),
+)
+"""The first two campaigns of Galaxy Zoo DECaLS, on DR1 and DR2 (Walmsley et al. 2022, MNRAS 509, 3966; Zenodo 4573248):
+other answers on bar, bulge, roundness and merging, and no "can't tell" for arms."""
+
 GZ2_QUESTIONS = (
     Question("smooth-or-featured", ("smooth", "featured-or-disk", "artifact")),
     Question("disk-edge-on", ("yes", "no"), _FEATURED),
@@ -84,3 +101,43 @@ GZ2_QUESTIONS = (
     Question("spiral-arm-count", ("1", "2", "3", "4", "more-than-4", "cant-tell"), "has-spiral-arms_yes"),
 )
 """Galaxy Zoo 2 (Willett et al. 2013)."""
+
+CAMPAIGNS: Mapping[str, tuple[Question, ...]] = {
+    "dr12": GZ_DR12_QUESTIONS,
+    "dr5": GZ_DESI_QUESTIONS,
+    "dr8": GZ_DESI_QUESTIONS,
+    "gz2": GZ2_QUESTIONS,
+}
+"""What each campaign asked, by the name that its columns of votes carry."""
+
+
+def vote_columns(campaigns: Sequence[str]) -> list[str]:
+    """Columns of all vote counts of some campaigns, question by question, in their order.
+
+    Parameters
+    ----------
+    campaigns : sequence of str
+        Keys of `CAMPAIGNS`.
+
+    Returns
+    -------
+    list of str
+        E.g. ``"smooth-or-featured-dr5_smooth"``.
+    """
+    return [column for name in campaigns for question in CAMPAIGNS[name] for column in question.vote_columns(name)]
+
+
+def answers_per_question(columns: Sequence[str]) -> list[int]:
+    """Count the answers of each question in a list of vote columns.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        ``<question>-<campaign>_<answer>``, the answers of a question side by side, as `vote_columns` lists them.
+
+    Returns
+    -------
+    list of int
+        One number for each question; they add up to the number of columns.
+    """
+    return [len(list(group)) for _, group in groupby(columns, key=lambda column: column.partition("_")[0])]

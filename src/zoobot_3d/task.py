@@ -1,4 +1,4 @@
-"""Learning to segment: what one step of training, validation or testing does. The only LightningModule.
+"""Learning to segment, and to answer questions: what one step of training or scoring does. The only LightningModule.
 
 Knows networks, losses, metrics and augmentation; must not know files, catalogues or bundles.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,18 +17,55 @@ from torch import Tensor
 
 from zoobot_3d.augment import Augment
 from zoobot_3d.config import TrainConfig
-from zoobot_3d.losses import Loss
-from zoobot_3d.metrics import SegmentationMetrics
+from zoobot_3d.finetune import encoder_is_frozen, freeze_encoder, parameter_groups
+from zoobot_3d.losses import DirichletMultinomialLoss, Loss
+from zoobot_3d.metrics import MeanLoss, SegmentationMetrics
 from zoobot_3d.models import SegmentationModel
 
 __all__ = ["SegmentTask", "learning_rate_factor"]
 
 
+@dataclass
+class _Outcome:
+    """What a batch costs, by kind of label; of masks, only for the pictures that have some.
+
+    ``raw`` is the network's raw output for these pictures, ``votes`` and ``n_asked`` are their labels, ``marked`` is
+    their number, and ``answers`` how many answers were given about all pictures.
+    """
+
+    mask_loss: Tensor
+    raw: Tensor
+    votes: Tensor
+    n_asked: Tensor
+    marked: int
+    vote_loss: Tensor | None = None
+    answers: Tensor | float = 0.0
+
+
+class _Scores(torch.nn.Module):
+    """What is summed up over one pass through validation or test galaxies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks, self.mask_loss, self.vote_loss = SegmentationMetrics(), MeanLoss(), MeanLoss()
+
+    def reset(self) -> None:
+        """Start anew."""
+        for metric in (self.masks, self.mask_loss, self.vote_loss):
+            metric.reset()
+
+
 class SegmentTask(LightningModule):
-    """Fit a network's masks to volunteers' votes.
+    """Fit a network's masks to volunteers' votes, and if asked its answers to their answers about whole galaxies.
 
     Batches are those of `zoobot_3d.data`: uint8 ``image`` (B, 3, S, S), ``votes`` and ``n_asked`` (B, 2, S, S). When
     training they may be larger than the network's input: augmented on the device, they come out at ``input_size``.
+    With a vote loss they also have ``vote_counts`` (B, answers). A galaxy may then have masks, answers or both, and
+    takes part in the losses that it has labels for; the decoder runs on no others, and not at all without any.
+
+    The loss of a step is that of masks plus ``config.vote_weight`` times that of votes. ``val_loss``, which decides
+    which weights are kept, is that of masks alone, so that runs with and without votes compare; only where no
+    validation galaxy has masks is it that of votes.
 
     Parameters
     ----------
@@ -41,6 +79,8 @@ class SegmentTask(LightningModule):
         Side in pixels of what the network sees.
     augment : bool
         Augment training batches.
+    vote_loss : DirichletMultinomialLoss, optional
+        Of the answers; the model must have a vote head for them.
 
     Attributes
     ----------
@@ -49,16 +89,24 @@ class SegmentTask(LightningModule):
     """
 
     def __init__(
-        self, model: SegmentationModel, loss: Loss, config: TrainConfig, *, input_size: int, augment: bool = True
+        self,
+        model: SegmentationModel,
+        loss: Loss,
+        config: TrainConfig,
+        *,
+        input_size: int,
+        augment: bool = True,
+        vote_loss: DirichletMultinomialLoss | None = None,
     ) -> None:
         super().__init__()
         self.model = model.channels_last()
-        self.loss = loss
+        if config.freeze_encoder == "all":  # known before several processes agree on which gradients they share
+            self.model.encoder.requires_grad_(False)
+        self.loss, self.vote_loss = loss, vote_loss
         self.config = config
         self.input_size = input_size
         self.augment: Augment | None = Augment(input_size) if augment else None
-        self.val_metrics = SegmentationMetrics()
-        self.test_metrics = SegmentationMetrics()
+        self.val_scores, self.test_scores = _Scores(), _Scores()
         self.time_fraction: Callable[[], float] = lambda: 0.0
 
     def forward(self, image: Tensor) -> Tensor:
@@ -66,10 +114,11 @@ class SegmentTask(LightningModule):
         return self.loss.fraction(self.model(image))
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch's draws by its number, so that a resumed run makes the same ones."""
+        """Seed the epoch's draws by its number, and freeze by it, so that a resumed run does the same."""
         torch.manual_seed(1_000_003 * self.config.seed + 1_009 * self.current_epoch + self.global_rank)
         if self.augment is not None:
             self.augment = Augment(self.input_size)
+        freeze_encoder(self.model, encoder_is_frozen(self.config.freeze_encoder, self.current_epoch))
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment training batches on the device; only turn the picture to float 0-1 for any other."""
@@ -82,38 +131,36 @@ class SegmentTask(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        loss: Tensor = self.loss(self.model(batch["image"]), batch["votes"], batch["n_asked"])
-        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch["image"]))
+        outcome = self._outcome(batch)
+        loss, size = outcome.mask_loss, len(batch["image"])
+        if outcome.vote_loss is not None:
+            self.log("train_mask_loss", loss, on_step=False, on_epoch=True, batch_size=max(outcome.marked, 1))
+            self.log("train_vote_loss", outcome.vote_loss, on_step=False, on_epoch=True, batch_size=size)
+            loss = loss + self.config.vote_weight * outcome.vote_loss
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)  # type: ignore[union-attr]
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Add a batch to the validation loss and scores."""
-        self._evaluate(batch, "val", self.val_metrics)
+        self._evaluate(batch, self.val_scores)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores, ``val_spiral_iou_0.2`` and so on."""
-        self._log_scores("val", self.val_metrics)
+        self._log_scores("val", self.val_scores)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Add a batch to the test loss and scores."""
-        self._evaluate(batch, "test", self.test_metrics)
+        self._evaluate(batch, self.test_scores)
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
-        self._log_scores("test", self.test_metrics)
+        self._log_scores("test", self.test_scores)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; linear warm-up, then half a cosine to 0. Biases and normalization are not decayed."""
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.config.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=self.config.lr,
-        )
+        config = self.config
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, config.lr, config.weight_decay, config.layer_decay))
         steps = self.total_steps()
 
         def factor(step: int) -> float:
@@ -127,15 +174,43 @@ class SegmentTask(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         return min(steps, self.config.max_steps) if self.config.max_steps > 0 else steps
 
-    def _evaluate(self, batch: dict[str, Any], name: str, metrics: SegmentationMetrics) -> None:
-        raw, votes, n_asked = self.model(batch["image"]), batch["votes"], batch["n_asked"]
-        size = len(batch["image"])
-        self.log(f"{name}_loss", self.loss(raw, votes, n_asked), prog_bar=True, batch_size=size, sync_dist=True)
-        metrics.update(self.loss.fraction(raw), votes, n_asked)
+    def _outcome(self, batch: dict[str, Any]) -> _Outcome:
+        """Run as much of the network as the batch has labels for."""
+        image, votes, n_asked = batch["image"], batch["votes"], batch["n_asked"]
+        if self.vote_loss is None:
+            raw = self.model(image)
+            return _Outcome(self.loss(raw, votes, n_asked), raw, votes, n_asked, len(image))
+        self.model.check_size(image)
+        features = self.model.encoder(image)
+        assert self.model.vote_head is not None
+        vote_loss = self.vote_loss(self.model.vote_head(features), batch["vote_counts"])
+        rows = (n_asked > 0).flatten(1).any(dim=1)
+        marked = int(rows.sum())
+        if marked < len(image):
+            features, votes, n_asked = [feature[rows] for feature in features], votes[rows], n_asked[rows]
+        if marked:
+            raw = self.model.masks(features)
+            mask_loss = self.loss(raw, votes, n_asked)
+        else:
+            raw, mask_loss = image.new_empty((0, self.loss.out_channels, *image.shape[-2:])), image.new_zeros(())
+        return _Outcome(mask_loss, raw, votes, n_asked, marked, vote_loss, batch["vote_counts"].sum())
 
-    def _log_scores(self, name: str, metrics: SegmentationMetrics) -> None:
-        self.log_dict({f"{name}_{key}": value for key, value in metrics.compute().items()})
-        metrics.reset()
+    def _evaluate(self, batch: dict[str, Any], scores: _Scores) -> None:
+        outcome = self._outcome(batch)
+        scores.mask_loss.update(outcome.mask_loss, outcome.marked)
+        if outcome.vote_loss is not None:
+            scores.vote_loss.update(outcome.vote_loss, outcome.answers)
+        scores.masks.update(self.loss.fraction(outcome.raw), outcome.votes, outcome.n_asked)
+
+    def _log_scores(self, name: str, scores: _Scores) -> None:
+        loss, marked = scores.mask_loss.compute()
+        if self.vote_loss is not None:
+            vote_loss, _ = scores.vote_loss.compute()
+            self.log(f"{name}_vote_loss", vote_loss)
+            loss = loss if marked > 0 else vote_loss
+        self.log(f"{name}_loss", loss, prog_bar=True)
+        self.log_dict({f"{name}_{key}": value for key, value in scores.masks.compute().items()})
+        scores.reset()
 
 
 def learning_rate_factor(progress: float, warmup: float) -> float:

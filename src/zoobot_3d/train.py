@@ -2,7 +2,9 @@
 
 Puts data, task and Lightning's trainer together and writes what they give into one folder::
 
-    config.yaml  checkpoints/{last,best}.ckpt  logs/{csv,tensorboard}  failed.csv  bundle/  metrics.json
+    config.yaml  checkpoints/{last,best}.ckpt  logs/{csv,tensorboard,wandb}  failed.csv  bundle/  metrics.json
+
+Several processes, on one machine or many, call it alike; the first one writes.
 
 Knows nothing of how a step is made (`zoobot_3d.task`) or a picture read (`zoobot_3d.data`).
 """
@@ -19,40 +21,41 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.plugins import TorchCheckpointIO
-from torch import Tensor
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from zoobot_3d.bundle import BundleInfo, save_bundle
+from zoobot_3d.bundle import BundleInfo, load_bundle, save_bundle
+from zoobot_3d.callbacks import AtomicCheckpoints, Limit, Progress, running_mean
 from zoobot_3d.config import Config, config_to_yaml, differing_keys, load_config
 from zoobot_3d.data import MaskDataModule
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
+from zoobot_3d.finetune import start_from
 from zoobot_3d.io import atomic_path, write_atomic
-from zoobot_3d.losses import build_loss
+from zoobot_3d.loggers import ExampleImages, build_loggers, check_logger, close_loggers
+from zoobot_3d.losses import DirichletMultinomialLoss, build_loss
 from zoobot_3d.models import build_model, nearest_size
-from zoobot_3d.progress import progress_bar
 from zoobot_3d.sample import MASK_VOLUNTEERS
+from zoobot_3d.schema import answers_per_question, vote_columns
 from zoobot_3d.task import SegmentTask
 
-__all__ = ["train"]
+__all__ = ["FREE_TO_CHANGE", "train"]
 
-_FREE_TO_CHANGE = (  # where and how fast a run goes may change when it is resumed; what it learns may not
+FREE_TO_CHANGE = (  # where and how fast a run goes may change when it is resumed; what it learns may not
     "data.root",
     "data.workers",
     "data.cache",
     "train.max_minutes",
     "train.accelerator",
+    "train.logger",
     "train.progress",
 )
 
@@ -62,10 +65,14 @@ _HINTS = (
     ".*have overridden `on_after_batch_transfer`",  # meant: what a batch goes through is the task's business
     ".*LeafSpec",
     "Checkpoint directory",
+    ".*sync_dist=True",  # what is logged so is the same in all processes, or the first one's is enough
+    ".*is available on your system but is not used",  # srun, where a single process is meant
 )
 
 
-def train(config: Config, out: str | os.PathLike[str], *, resume: bool = True) -> Path:
+def train(
+    config: Config, out: str | os.PathLike[str], *, resume: bool = True, callbacks: Sequence[Callback] = ()
+) -> Path:
     """Train a network and write its bundle.
 
     Parameters
@@ -77,6 +84,8 @@ def train(config: Config, out: str | os.PathLike[str], *, resume: bool = True) -
     resume : bool
         Go on where an earlier run with the same `out` stopped; a finished one is left as it is. False starts anew and
         removes what an earlier run wrote.
+    callbacks : sequence of pytorch_lightning.Callback
+        Called beside the run's own; what they raise ends it.
 
     Returns
     -------
@@ -93,27 +102,37 @@ def train(config: Config, out: str | os.PathLike[str], *, resume: bool = True) -
     """
     out = Path(out)
     bundle, metrics_file = out / "bundle", out / "metrics.json"
-    _claim(config, out, resume)
-    if bundle.is_dir() and metrics_file.is_file():
-        print(f"{out}: training was finished before; its bundle is {bundle} (--restart trains anew)", file=sys.stderr)
-        return bundle
+    check_logger(config.train.logger)
+    if resume:
+        _check_same(config, out)
+        if bundle.is_dir() and metrics_file.is_file():
+            print(f"{out}: trained before; its bundle is {bundle} (--restart trains anew)", file=sys.stderr)
+            return bundle
     with _quiet():
         seed_everything(config.train.seed, workers=True, verbose=False)
+        last = out / "checkpoints" / "last.ckpt"
+        going_on = resume and last.is_file()
         task = _build_task(config)
+        if config.train.init is not None and not going_on:
+            _start_from(config, task)
         data = MaskDataModule(config.data, config.train.seed, progress=config.train.progress)
         data.setup()
-        write_atomic(out / "config.yaml", config_to_yaml(config))
-        limit = _Limit(config.train.max_steps, config.train.max_minutes)
+        limit = Limit(config.train.max_steps, config.train.max_minutes)
         task.time_fraction = limit.time_fraction
-        trainer = _trainer(config, out, limit)
-        _fit(trainer, task, data, out / "checkpoints" / "last.ckpt")
-        if not trainer.is_global_zero:
-            return bundle
-        _finish(config, out, trainer, task, data, limit)
+        trainer = _trainer(config, out, [limit, *callbacks, ExampleImages(data)])
+        if trainer.is_global_zero:
+            _claim(config, out, anew=not resume)
+            trainer.loggers = build_loggers(config, out)
+        try:
+            _fit(trainer, task, data, last if going_on else None)
+        finally:
+            close_loggers(trainer.loggers)
+        if trainer.is_global_zero:
+            _finish(config, out, trainer, task, data, limit)
     return bundle
 
 
-def _claim(config: Config, out: Path, resume: bool) -> None:
+def _check_same(config: Config, out: Path) -> None:
     """Make sure that `out` holds nothing, or the same run.
 
     Raises
@@ -121,51 +140,76 @@ def _claim(config: Config, out: Path, resume: bool) -> None:
     ConfigError
         It holds another run.
     """
-    if not resume:
+    if (out / "config.yaml").exists():
+        earlier = load_config(out / "config.yaml")
+        if keys := [key for key in differing_keys(config, earlier) if key not in FREE_TO_CHANGE]:
+            raise ConfigError(f"{out}: holds a run with another {', '.join(keys)}; use another folder, or --restart")
+
+
+def _claim(config: Config, out: Path, *, anew: bool) -> None:
+    """Write down which run `out` holds; if it begins anew, remove what an earlier one wrote."""
+    if anew:
         for name in ("checkpoints", "logs", "bundle"):
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("metrics.json", "config.yaml", "failed.csv"):
+        for name in ("metrics.json", "failed.csv"):
             (out / name).unlink(missing_ok=True)
-    elif (out / "config.yaml").exists():
-        earlier = load_config(out / "config.yaml")
-        if keys := [key for key in differing_keys(config, earlier) if key not in _FREE_TO_CHANGE]:
-            raise ConfigError(f"{out}: holds a run with another {', '.join(keys)}; use another folder, or --restart")
+    write_atomic(out / "config.yaml", config_to_yaml(config))
 
 
 def _build_task(config: Config) -> SegmentTask:
     """Build network and loss, and check that the network can take the size asked for."""
     loss = build_loss(config.train.loss, config.train.class_weights)
-    model = build_model(config.model.name, loss.out_channels, initial_raw=loss.initial_raw, **config.model.options)
+    answers = answers_per_question(vote_columns(config.data.votes))
+    model = build_model(
+        config.model.name,
+        loss.out_channels,
+        initial_raw=loss.initial_raw,
+        vote_answers=sum(answers),
+        vote_dropout=config.model.vote_dropout,
+        **config.model.options,
+    )
+    vote_loss = DirichletMultinomialLoss(answers) if answers else None
     size, multiple = config.data.input_size, model.size_multiple
     if size % multiple:
         raise ConfigError(
             f"data.input_size: {size} is not a multiple of {multiple}, which {config.model.name} needs; "
             f"use {nearest_size(size, multiple)}"
         )
-    return SegmentTask(model, loss, config.train, input_size=size, augment=config.data.augment)
+    return SegmentTask(model, loss, config.train, input_size=size, augment=config.data.augment, vote_loss=vote_loss)
 
 
-def _trainer(config: Config, out: Path, limit: _Limit) -> Trainer:
+def _start_from(config: Config, task: SegmentTask) -> None:
+    """Fine-tune: put the weights of the bundle that `train.init` names into the network."""
+    assert config.train.init is not None
+    told = start_from(task.model, task.loss, load_bundle(config.train.init), votes=vote_columns(config.data.votes))
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print(told, file=sys.stderr)
+
+
+def _trainer(config: Config, out: Path, companions: Sequence[Callback]) -> Trainer:
     settings = config.train
     checkpoint = ModelCheckpoint(
         out / "checkpoints", "best", monitor="val_loss", mode="min", save_last=True, enable_version_counter=False
     )
-    callbacks: list[Callback] = [limit, checkpoint]
+    callbacks: list[Callback] = [*companions, checkpoint]
     if settings.patience:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience, mode="min"))
     if settings.ema:
-        callbacks.insert(0, WeightAveraging(avg_fn=_running_mean(settings.ema)))
+        callbacks.insert(0, WeightAveraging(avg_fn=running_mean(settings.ema)))
     if settings.progress:
-        callbacks.append(_Progress(config.data.batch_size))
+        callbacks.append(Progress(config.data.batch_size, settings.accumulate))
     return Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
         precision=settings.precision,
         max_epochs=settings.epochs,
+        accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip or None,
         callbacks=callbacks,
-        logger=[CSVLogger(out / "logs", "csv"), TensorBoardLogger(out / "logs", "tensorboard", "")],
-        plugins=[_AtomicCheckpoints()],
+        logger=False,  # the first process gets some later
+        plugins=[AtomicCheckpoints()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -173,13 +217,19 @@ def _trainer(config: Config, out: Path, limit: _Limit) -> Trainer:
     )
 
 
-def _fit(trainer: Trainer, task: SegmentTask, data: MaskDataModule, last: Path) -> None:
-    if last.is_file():
+def _fit(trainer: Trainer, task: SegmentTask, data: MaskDataModule, last: Path | None) -> None:
+    """Train, from a checkpoint if there is one; afterwards all processes know of all galaxies that failed."""
+    if last is not None:
         try:
             torch.load(last, map_location="meta", weights_only=True, mmap=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):
             raise BadFileError(last, "is not a checkpoint that can be resumed", "--restart trains anew") from None
-    trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        shares: list[dict[str, str]] = [{}] * trainer.world_size
+        torch.distributed.all_gather_object(shares, data.failures)
+        data.failures = {name: reason for share in shares for name, reason in share.items()}
+        torch.distributed.destroy_process_group()  # from here on each is on its own, and the first scores all
     if data.failures and all(g in data.failures for g in data.datasets["train"].names()):
         name, reason = next(iter(data.failures.items()))
         raise CatalogError(
@@ -187,12 +237,8 @@ def _fit(trainer: Trainer, task: SegmentTask, data: MaskDataModule, last: Path) 
         )
 
 
-def _finish(
-    config: Config, out: Path, trainer: Trainer, task: SegmentTask, data: MaskDataModule, limit: _Limit
-) -> None:
+def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data: MaskDataModule, limit: Limit) -> None:
     """Score the best weights on validation and test, and write bundle and metrics."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # one process scores all
     best = out / "checkpoints" / "best.ckpt"
     if not best.is_file() or not math.isfinite(float(trainer.callback_metrics.get("val_loss", 0.0))):
         raise ConfigError(f"{out}: the loss became NaN or infinite; lower train.lr ({config.train.lr}) and train anew")
@@ -203,6 +249,7 @@ def _finish(
         devices=1,
         precision=config.train.precision,
         logger=False,
+        plugins=[LightningEnvironment()],  # alone, also where SLURM started it as one of many
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -216,6 +263,7 @@ def _finish(
     summary = {
         "catalogue": Path(config.data.catalog).name,
         "rows": {name: len(dataset) for name, dataset in data.datasets.items()},
+        "marked": {name: int(dataset.marked.sum()) for name, dataset in data.datasets.items()},
         "left_out": len(data.failures),
         "epochs": trainer.current_epoch,
         "best_epoch": int(checkpoint["epoch"]),
@@ -224,6 +272,8 @@ def _finish(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),
     }
+    if config.train.init is not None:
+        summary["init"] = Path(config.train.init).name
     if data.failures:
         failed = pd.DataFrame({"id": list(data.failures), "reason": list(data.failures.values())})
         with atomic_path(out / "failed.csv") as temporary:
@@ -236,105 +286,17 @@ def _finish(
         input_size=config.data.input_size,
         field_fraction=config.data.field_fraction,
         n_asked=_typical_n_asked(data),
+        votes=tuple(vote_columns(config.data.votes)),
         training=summary | {"metrics": metrics},
     )
     save_bundle(out / "bundle", task.model, info)
     write_atomic(out / "metrics.json", json.dumps(metrics | summary, indent=2) + "\n")
 
 
-class _Limit(Callback):
-    """Stops after a number of steps or minutes, with a last validation; counts resumed runs in."""
-
-    def __init__(self, max_steps: int, max_minutes: float | None) -> None:
-        self.max_steps = max_steps
-        self.max_seconds = None if max_minutes is None else 60 * max_minutes
-        self._before, self._started = 0.0, time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training so far."""
-        return self._before + time.monotonic() - self._started
-
-    def time_fraction(self) -> float:
-        """Part of the allowed time that has passed; 0 if there is no limit."""
-        return 0.0 if self.max_seconds is None else min(self.elapsed / self.max_seconds, 1.0)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._started = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop when steps or time are used up."""
-        if self.time_fraction() >= 1 or 0 < self.max_steps <= trainer.global_step:
-            trainer.should_stop = True
-
-    def state_dict(self) -> dict[str, float]:
-        """Return what a checkpoint keeps."""
-        return {"elapsed": self.elapsed}
-
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from a checkpoint."""
-        self._before = state_dict["elapsed"]
-
-
-class _Progress(Callback):
-    """One bar for the whole run, on the main process."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self._open = contextlib.ExitStack()
-        self._advance: Callable[[int], None] = lambda count: None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar, filled as far as an earlier run came."""
-        assert isinstance(pl_module, SegmentTask)
-        bar = progress_bar("training", pl_module.total_steps() * self.batch_size, show=trainer.is_global_zero)
-        self._advance = self._open.enter_context(bar)
-        self._advance(trainer.global_step * self.batch_size)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move it on."""
-        self._advance(self.batch_size)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave it as it is."""
-        self._open.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave it as it is, also when the run is interrupted."""
-        self._open.close()
-
-
-class _AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all; Lightning's own pass through /tmp, which may be another disk."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
-    ) -> None:
-        """Write under a temporary name in the same folder, sync, rename."""
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
-
-
-def _running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential mean whose memory grows with the steps done, so that the random start is soon forgotten."""
-
-    def average(mean: Tensor, new: Tensor, n_averaged: Tensor | int) -> Tensor:
-        steps = int(n_averaged)
-        # The ramp of TensorFlow's ExponentialMovingAverage(num_updates).
-        return torch.lerp(new, mean, min(decay, (1 + steps) / (10 + steps))) if mean.is_floating_point() else new
-
-    return average
-
-
 def _typical_n_asked(data: MaskDataModule) -> int:
-    """Median number of volunteers asked, over the first validation galaxies."""
+    """Median number of volunteers asked, over the first validation galaxies that have marks."""
     dataset = data.datasets["val"]
-    asked = [int(dataset[index]["n_asked"].max()) for index in range(min(len(dataset), 32))]
+    asked = [int(dataset[int(index)]["n_asked"].max()) for index in np.flatnonzero(dataset.marked)[:32]]
     known = [n for n in asked if n]
     return int(np.median(known)) if known else MASK_VOLUNTEERS
 

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from zoobot_3d import __version__
-from zoobot_3d.cli import data, fetch, learn, simulated
+from zoobot_3d.cli import data, fetch, imports, learn, simulated, sweep
 from zoobot_3d.cli.command import Command
 from zoobot_3d.errors import ConfigError, Zoobot3DError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (*simulated.COMMANDS, fetch.FETCH, *data.COMMANDS, *learn.COMMANDS)
+COMMANDS = (*simulated.COMMANDS, fetch.FETCH, *data.COMMANDS, *learn.COMMANDS, *sweep.COMMANDS, *imports.COMMANDS)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +50,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.command is None:
         parser.print_help()
         raise SystemExit(0)
-    if settings and args.command != "train":
+    if settings and args.command not in ("train", "sweep"):
         raise ConfigError(f"zoobot3d {args.command}: unknown {settings[0]}; see zoobot3d {args.command} --help")
     args.settings = settings
     return args

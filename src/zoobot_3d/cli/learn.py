@@ -1,4 +1,4 @@
-"""Commands of learning and using what was learned: train, predict, evaluate, figures, describe."""
+"""Commands of learning and using what was learned: train, predict, evaluate, calibrate, figures, describe."""
 
 from __future__ import annotations
 
@@ -25,20 +25,34 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="folder for the bundle, logs (CSV, TensorBoard) and checkpoints")
     parser.add_argument("--config", help="YAML file with any of the keys below; options given here come after it")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of going on with the run in OUT")
+    parser.add_argument("--init", metavar="BUNDLE", help="fine-tune this bundle: the setting train.init")
     from zoobot_3d.config import setting_help  # the keys, their units and defaults
 
     parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
 
 
 def _train(args: argparse.Namespace) -> None:
+    from pytorch_lightning.utilities import rank_zero_only
+
     from zoobot_3d.config import load_config
     from zoobot_3d.train import train
 
-    bundle = train(load_config(args.config, args.settings), args.out, resume=not args.restart)
-    print(f"bundle: {bundle}")
+    settings = args.settings if args.init is None else [*args.settings, f"train.init={args.init}"]
+    bundle = train(load_config(args.config, settings), args.out, resume=not args.restart)
+    rank_zero_only(print)(f"bundle: {bundle}")  # several processes may train together
 
 
 # predict
+
+
+def _bundle_options(parser: argparse.ArgumentParser) -> None:
+    """Add which networks are asked, and how."""
+    parser.add_argument(
+        "--bundle", required=True, nargs="+", help="folder of a trained bundle; several make an ensemble"
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="show each picture in its 8 orientations and take the mean; 8 times as slow"
+    )
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +62,12 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         help="folder of pictures, picture files, a .txt list of them, or a catalogue (CSV, Parquet, FITS) that names "
         "them in a column such as relative_desi_jpg_loc, desi_jpg_loc or relative_desi_fits_loc",
     )
-    parser.add_argument("--bundle", required=True, help="folder of a trained bundle")
+    _bundle_options(parser)
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="standard deviation of each mask too; needs several bundles, --tta, or a beta_binomial bundle",
+    )
     parser.add_argument("--out", required=True, help="folder for the Parquet shards")
     parser.add_argument(
         "--masks", choices=("none", "png", "fits"), default="none", help="files too, in OUT/masks; FITS has a WCS"
@@ -75,13 +94,19 @@ def _predict(args: argparse.Namespace) -> None:
     from zoobot_3d.segmenter import load_segmenter
 
     if bool(args.input) == bool(args.radec):
-        raise ConfigError("zoobot3d predict: give pictures or a catalogue, or --radec with a position")
+        raise ConfigError(
+            "zoobot3d predict: give pictures or a catalogue, or --radec with a position; pictures come before "
+            "--bundle, which takes all that follows"
+        )
     galaxies = list_galaxies(args.input) if args.input else None  # a wrong path should not cost the loading of torch
-    segmenter = load_segmenter(args.bundle, device=args.device, batch_size=args.batch_size)
+    segmenter = load_segmenter(args.bundle, device=args.device, batch_size=args.batch_size, tta=args.tta)
+    if args.uncertainty:
+        segmenter.check_uncertainty()
     if galaxies is None:
         _predict_radec(args, segmenter)
         return
     options = {"masks": args.masks, "shard_size": args.shard_size, "threads": args.threads}
+    options["uncertainty"] = args.uncertainty
     with progress_bar("predicting", len(galaxies)) as advance:
         summary = predict(galaxies, segmenter, args.out, **options, progress=advance)
     print(f"{summary.predicted} predicted, {summary.skipped} done before, {summary.failed} failed: {args.out}")
@@ -101,6 +126,7 @@ def _predict_radec(args: argparse.Namespace, segmenter: Segmenter) -> None:
         layer=args.layer,
         url=args.url or CUTOUT_URL,
         options=polite(args),
+        uncertainty=args.uncertainty,
     )
     rows = [["position", "arms (arcsec^2)", "bar (arcsec^2)", "arms, highest", "bar, highest"]]
     for sky in found:
@@ -120,7 +146,7 @@ def _predict_radec(args: argparse.Namespace, segmenter: Segmenter) -> None:
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("catalog", help="master catalogue with marks")
-    parser.add_argument("--bundle", required=True, help="folder of a trained bundle")
+    _bundle_options(parser)
     parser.add_argument("--out", help="folder for evaluation.json and reliability.png; by default nothing is written")
     parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test", help="rows to measure")
     parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
@@ -131,12 +157,32 @@ def _evaluate(args: argparse.Namespace) -> None:
     from zoobot_3d import figures, io
     from zoobot_3d.evaluate import evaluate_catalog
 
-    evaluation = evaluate_catalog(args.catalog, args.bundle, split=args.split, root=args.root, seed=args.seed)
+    options = {"split": args.split, "root": args.root, "tta": args.tta, "seed": args.seed}
+    evaluation = evaluate_catalog(args.catalog, args.bundle, **options)
     print_table(evaluation.table(), f"{evaluation.n_galaxies} galaxies, {evaluation.n_failed} unreadable")
     if args.out is not None:
         io.write_atomic(Path(args.out) / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
         curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
         figures.save(curve, Path(args.out) / "reliability.png")
+
+
+# calibrate
+
+
+def _calibrate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="folder of a trained bundle; its bundle.json is written anew")
+    parser.add_argument("catalog", help="master catalogue with marks")
+    parser.add_argument("--split", choices=("train", "val", "test", "all"), default="val", help="rows to fit on")
+    parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
+    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from zoobot_3d.calibration import calibrate
+
+    found = calibrate(args.bundle, args.catalog, args.split, root=args.root, device=args.device)
+    print_table(found.table(), f"{found.n_galaxies} galaxies, {found.n_failed} unreadable")
+    print(f"calibrated: {args.bundle}")
 
 
 # figures
@@ -214,6 +260,15 @@ COMMANDS = (
         f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation",
         _evaluate_options,
         _evaluate,
+    ),
+    Command(
+        "calibrate",
+        "make a bundle's fractions mean what they say",
+        "Fits a temperature for each class on galaxies the network was not trained on, and writes it into the bundle, "
+        "which uses it from then on. The order of pixels stays; thresholds other than 1/2 move.",
+        f"zoobot3d calibrate results/bundle survey/{DEFAULT_MASTER}",
+        _calibrate_options,
+        _calibrate,
     ),
     Command(
         "figures",

@@ -9,6 +9,7 @@ from typing import Any
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.models.blocks import SegmentationModel, nearest_size
 from zoobot_3d.models.fast_unet import FastUNet
+from zoobot_3d.models.heads import VOTE_DROPOUT, VoteHead
 from zoobot_3d.models.published_unet import PublishedUNet
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FastUNet",
     "PublishedUNet",
     "SegmentationModel",
+    "VoteHead",
     "build_model",
     "model_options",
     "nearest_size",
@@ -57,7 +59,13 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def build_model(
-    name: str, out_channels: int = 2, *, initial_raw: Sequence[float] | None = None, **options: Any
+    name: str,
+    out_channels: int = 2,
+    *,
+    initial_raw: Sequence[float] | None = None,
+    vote_answers: int = 0,
+    vote_dropout: float = VOTE_DROPOUT,
+    **options: Any,
 ) -> SegmentationModel:
     """Build a network with fresh weights.
 
@@ -69,6 +77,11 @@ def build_model(
         Channels of the raw output: ``loss.out_channels``.
     initial_raw : sequence of float, optional
         Start value of each raw output channel: ``loss.initial_raw``. By default torch's own initialisation.
+    vote_answers : int
+        Answers of a vote head, `SegmentationModel.vote_head`; 0 for a network without one. The other weights start
+        the same with and without.
+    vote_dropout : float
+        Dropout of the vote head, in training.
     **options
         See `model_options`; the built model keeps them all in ``model.options``.
 
@@ -92,4 +105,7 @@ def build_model(
         raise ConfigError(
             f"initial_raw has {len(initial_raw)} values for {out_channels} output channels; give one each"
         )
-    return model_class(out_channels, initial_raw, **options)
+    model = model_class(out_channels, initial_raw, **options)
+    if vote_answers:
+        model.add_vote_head(vote_answers, vote_dropout)
+    return model

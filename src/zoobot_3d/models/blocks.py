@@ -1,4 +1,4 @@
-"""What every network here shares: the encoder, decoder, head shape, and the check of a picture's size.
+"""What every network here shares: encoder, decoder and heads as parts, and the check of a picture's size.
 
 Pure torch. Knows nothing of galaxies, losses, files or configuration.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoobot_3d.errors import ConfigError
+from zoobot_3d.models.heads import VOTE_DROPOUT, VoteHead
 
 PICTURE_CHANNELS = 3
 
@@ -35,10 +36,15 @@ def nearest_size(size: int, multiple: int) -> int:
 
 
 class SegmentationModel(nn.Module):
-    """A network in three parts that can be called one by one: encoder, decoder, head.
+    """A network in parts that can be called one by one: encoder, decoder, head and, if added, a vote head.
 
-    Subclasses set ``encoder``, ``decoder`` and ``head``. Pictures are float (B, 3, H, W) in 0-1; the raw output is
-    (B, out_channels, H, W), which a loss turns into fractions.
+    Pictures are float (B, 3, H, W) in 0-1; the raw output is (B, out_channels, H, W), which a loss turns into
+    fractions. The vote head reads the encoder's features too; calling the network leaves it out, so masks cost the
+    same with and without one::
+
+        features = model.encoder(pictures)
+        raw = model.masks(features)                  # decoder and head, as model(pictures)
+        concentrations = model.vote_head(features)   # encoder alone
 
     Parameters
     ----------
@@ -50,11 +56,20 @@ class SegmentationModel(nn.Module):
         That feature map to the raw output, at the resolution of the picture.
     out_channels : int
         Channels of the raw output.
+    bottom_channels : int
+        Channels of the encoder's last, coarsest feature map.
     size_multiple : int
         What height and width must be divisible by.
     options : dict
         JSON-able options that rebuild this network with `zoobot_3d.models.build_model`.
+
+    Attributes
+    ----------
+    vote_head : VoteHead or None
+        The encoder's feature maps to concentrations (B, answers); see `add_vote_head`.
     """
+
+    vote_head: VoteHead | None
 
     def __init__(
         self,
@@ -63,12 +78,32 @@ class SegmentationModel(nn.Module):
         head: nn.Module,
         *,
         out_channels: int,
+        bottom_channels: int,
         size_multiple: int,
         options: dict[str, Any],
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.head = encoder, decoder, head
-        self.out_channels, self.size_multiple, self.options = out_channels, size_multiple, options
+        self.register_module("vote_head", None)
+        self.out_channels, self.bottom_channels = out_channels, bottom_channels
+        self.size_multiple, self.options = size_multiple, options
+
+    def add_vote_head(self, answers: int, dropout: float = VOTE_DROPOUT) -> None:
+        """Give the network a fresh vote head; the names of its other weights stay.
+
+        Parameters
+        ----------
+        answers : int
+            Of all questions together.
+        dropout : float
+            Part of the pooled channels that training leaves out at a time.
+
+        Raises
+        ------
+        ConfigError
+            If either is out of range.
+        """
+        self.vote_head = VoteHead(self.bottom_channels, answers, dropout)
 
     def check_size(self, pictures: Tensor) -> None:
         """Refuse pictures this network cannot halve often enough.
@@ -114,9 +149,11 @@ class SegmentationModel(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Turn pictures, float (B, 3, H, W) in 0-1, into raw outputs (B, out_channels, H, W)."""
         self.check_size(pictures)
-        features = self.encoder(pictures)
-        decoded = self.decoder(features)
-        return self.head(decoded)
+        return self.masks(self.encoder(pictures))
+
+    def masks(self, features: list[Tensor]) -> Tensor:
+        """Turn the encoder's feature maps into raw outputs (B, out_channels, H, W)."""
+        return self.head(self.decoder(features))
 
 
 def set_last_bias(convolution: nn.Conv2d, initial_raw: Sequence[float], *, gain: float) -> None:

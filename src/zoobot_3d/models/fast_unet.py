@@ -197,6 +197,7 @@ class FastUNet(SegmentationModel):
             FastDecoder(widths),
             FastHead(widths[0], out_channels, initial_raw),
             out_channels=out_channels,
+            bottom_channels=widths[-1],
             size_multiple=STEM_STRIDE * 2 ** (len(widths) - 1),
             options={"widths": list(widths), "depths": list(depths)},
         )

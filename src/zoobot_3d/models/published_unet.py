@@ -192,6 +192,7 @@ class PublishedUNet(SegmentationModel):
                 nn.ReLU() if relu_output else nn.Identity(),
             ),
             out_channels=out_channels,
+            bottom_channels=widths[-1],
             size_multiple=2 ** (len(widths) - 1),
             options={
                 "width": width,

@@ -1,0 +1,274 @@
+"""How much of a full training do 50 marked galaxies of another look recover? Fine-tunes on them, and compares.
+
+    python benchmarks/finetune.py --seeds 0 1 2                          # about 20 minutes a seed on 2 cores
+    python benchmarks/finetune.py --galaxies 60 --full 40 --held-out 20 --few 12 --samples 64 --size 64   # a trial
+
+A network is trained on simulated DECaLS pictures (or ``--bundle`` names one that is). The other look shows the same
+kind of galaxies in one band, grey, through wider seeing, on pixels twice as wide, with twice the noise, stretched in
+another way, and 1.3 times smaller in the picture. On it, all scored on the same held-out galaxies, are compared
+
+- ``as_is``: that network, untouched;
+- ``scratch``: a fresh one trained on 50 galaxies (40 to learn from, 10 to choose the epoch);
+- ``fine_tuned``, ``frozen``: that network fine-tuned on these 50, early layers slowly, or the encoder not at all;
+- ``full``: a fresh one trained on 1000 galaxies, for as many samples as ``scratch``.
+
+What fine-tuning recovers is (fine_tuned - scratch) / (full - scratch), in IoU at fraction > 0.2. The seed decides
+which galaxies are the 50, and the weights of fresh networks. Appends a row for each network and seed to ``--out`` and
+draws the rows beside it. Finished rows are not repeated, and an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from zoobot_3d import __version__
+from zoobot_3d.bundle import read_info
+from zoobot_3d.catalog import read_catalog
+from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
+from zoobot_3d.evaluate import evaluate_catalog
+from zoobot_3d.grid import PixelGrid
+from zoobot_3d.io import write_jpeg, write_parquet
+from zoobot_3d.progress import progress_bar
+from zoobot_3d.schema import CLASSES, COL_DEC, COL_ID, COL_JPG, COL_PIXSCALE, COL_RA, DEFAULT_MASTER, GZ_FIELD_PX
+from zoobot_3d.simulate.galaxies import Instrument, draw_galaxy, render
+from zoobot_3d.simulate.survey import simulate_survey
+from zoobot_3d.train import train
+
+OTHER = Instrument("another", 0.50, (1.8, 1.7, 1.6), (0.006, 0.010, 0.040), (0.11, 0.25, 1.6))
+"""Compare `zoobot_3d.simulate.galaxies.DECALS`: pixels of 0.262 arcsec, seeing of 1.18 and noise of 0.0046 in r."""
+SMALLER = 1.3
+"""Field of the other look's pictures over that of Galaxy Zoo's."""
+OTHER_PX = 256
+OTHER_SEED, BASE_SEED = 2, 1  # no galaxy is in both surveys
+ARMS = ("as_is", "scratch", "fine_tuned", "frozen", "full")
+LABELS = {
+    "as_is": "as it is",
+    "scratch": "scratch",
+    "fine_tuned": "fine-tuned",
+    "frozen": "frozen encoder",
+    "full": "full",
+}
+COLOURS = {"spiral": "#0072B2", "bar": "#E69F00"}
+
+
+def grey(r: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Grey picture (H, W, 3) of an r band in nanomaggies: square root above the sky, cut at a high percentile."""
+    sky, high = (float(value) for value in np.percentile(r, (50, 99.7)))
+    value = np.sqrt(np.clip((r - sky) / max(high - sky, 1e-6) + 0.02, 0, 1))
+    return np.repeat((255 * value).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def make_other_look(root: Path, n_galaxies: int) -> pd.DataFrame:
+    """Simulate a survey and draw its galaxies anew as `OTHER` sees them; return its catalogue with their pictures."""
+    simulate_survey(root, n_galaxies, seed=OTHER_SEED, images_only=True)
+    catalog = read_catalog(root / DEFAULT_MASTER)
+    with progress_bar("another look", len(catalog)) as advance:
+        for row in catalog.itertuples():
+            name, ra, dec = getattr(row, COL_ID), float(getattr(row, COL_RA)), float(getattr(row, COL_DEC))
+            path = root / "other" / f"{name}.jpg"
+            if not path.exists():
+                index = int(name.rpartition("_")[2])
+                # The survey draws a galaxy first thing from this seed, so this is the one that was marked.
+                galaxy = draw_galaxy(np.random.default_rng(np.random.SeedSequence((OTHER_SEED, index))), ra=ra, dec=dec)
+                scale = SMALLER * galaxy.pixscale * GZ_FIELD_PX / OTHER_PX
+                grid = PixelGrid((OTHER_PX, OTHER_PX), scale, ra, dec)
+                write_jpeg(path, grey(render(galaxy, grid, np.random.default_rng((7, index)), instrument=OTHER)[1]))
+            advance(1)
+    catalog[COL_JPG] = [f"other/{name}.jpg" for name in catalog[COL_ID]]
+    catalog[COL_PIXSCALE] = SMALLER * catalog[COL_PIXSCALE]
+    return catalog
+
+
+def write_splits(catalog: pd.DataFrame, root: Path, seed: int, args: argparse.Namespace) -> dict[str, Path]:
+    """Write the catalogues of the few and of all, which share the galaxies held out; a fifth of each is validation."""
+    held_out, rest = catalog.iloc[: args.held_out], catalog.iloc[args.held_out :]
+    order = np.random.default_rng(seed).permutation(len(rest))
+    paths = {}
+    for name, count in (("few", args.few), ("full", args.full)):
+        chosen = rest.iloc[order[:count]].assign(split=["val" if i % 5 == 0 else "train" for i in range(count)])
+        # As often as makes epochs equally long, so that weights are scored, and the best kept, equally often.
+        again = [chosen[chosen["split"] == "train"]] * (args.full // count - 1)
+        paths[name] = root / "data" / f"{name}-{count}-{args.full}-{seed}.parquet"
+        write_parquet(paths[name], pd.concat([chosen, *again, held_out.assign(split="test")], ignore_index=True))
+    return paths
+
+
+def configure(arm: str, seed: int, catalog: Path, base: Path | None, args: argparse.Namespace) -> Config:
+    """Say how one network is trained."""
+    fresh = TrainConfig(loss="bce", epochs=100_000, max_steps=args.samples // args.batch_size, patience=0, seed=seed)
+    settings = fresh
+    if arm in ("fine_tuned", "frozen"):
+        settings = replace(
+            fresh,
+            init=str(base),
+            lr=args.fine_lr,
+            max_steps=max(1, args.samples // args.batch_size // 4),
+            layer_decay=args.layer_decay,
+            freeze_encoder="all" if arm == "frozen" else 0,
+        )
+    model = ModelConfig()
+    data = DataConfig(str(catalog), input_size=args.size, batch_size=args.batch_size, cache="ram")
+    if args.bundle is not None:  # whatever network it holds, the fresh ones are of the same kind
+        info = read_info(args.bundle)
+        model = ModelConfig(info.model_name, dict(info.model_options))
+        data = replace(data, input_size=info.input_size, field_fraction=info.field_fraction)
+        settings = replace(settings, loss=info.loss)
+    return Config(model, data, settings)
+
+
+def train_base(args: argparse.Namespace) -> Path:
+    """Train the network that is to be fine-tuned, unless one is given."""
+    if args.bundle is not None:
+        return args.bundle
+    survey = args.work / "base"
+    simulate_survey(survey, args.galaxies, seed=BASE_SEED, images_only=True)
+    folder = args.work / f"base-{args.galaxies}-{args.samples}-{args.size}"
+    return train(configure("base", 0, survey / DEFAULT_MASTER, None, args), folder)
+
+
+def identity(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what makes two rows the same experiment."""
+    return {
+        "arm": arm,
+        "seed": seed,
+        "few": args.few,
+        "full": args.full,
+        "held_out": args.held_out,
+        "samples": args.samples,
+        "size": args.size,
+        "batch_size": args.batch_size,
+        "base": args.bundle.name if args.bundle is not None else f"{args.galaxies} simulated",
+        "fine_lr": args.fine_lr,
+        "layer_decay": args.layer_decay,
+    }
+
+
+def run(arm: str, seed: int, catalogs: dict[str, Path], base: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one network, or go on with it, and score it on the galaxies held out."""
+    catalog = catalogs["full" if arm == "full" else "few"]
+    start = time.perf_counter()
+    bundle = base
+    if arm != "as_is":
+        key = identity(arm, seed, args)
+        names = ("arm", "seed", "few", "full", "held_out", "samples", "size", "batch_size", "fine_lr", "layer_decay")
+        folder = args.work / "-".join(str(key[name]) for name in names)
+        bundle = train(configure(arm, seed, catalog, base, args), folder)
+    evaluation = evaluate_catalog(catalog, bundle, split="test", progress=False)
+    return identity(arm, seed, args) | {
+        "test": evaluation.model,
+        "ceiling": evaluation.ceiling,
+        "minutes": round((time.perf_counter() - start) / 60, 2),
+        "date": time.strftime("%Y-%m-%d"),
+        "zoobot_3d": __version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+    }
+
+
+def scores(rows: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """IoU of each arm, (seeds, 3): spiral, bar, and their mean."""
+    found = {}
+    for arm in ARMS:
+        values = [[row["test"][f"{name}_iou_0.2"] for name in CLASSES] for row in rows if row["arm"] == arm]
+        if values:
+            array = np.array(values, float)
+            found[arm] = np.column_stack([array, array.mean(1)])
+    return found
+
+
+def recovered(found: dict[str, NDArray[np.float64]], arm: str) -> NDArray[np.float64]:
+    """Part of the way from scratch to full, of the seeds' means: spiral, bar, both."""
+    scratch, full = found["scratch"].mean(0), found["full"].mean(0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # where nothing was learned
+        return (found[arm].mean(0) - scratch) / (full - scratch)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """IoU of each arm, mean and scatter over seeds, and what fine-tuning recovers."""
+    found = scores(rows)
+    columns = (*CLASSES, "mean")
+    lines = [f"{'':<16}" + "".join(f"{column:>16}" for column in columns) + f"{'recovered':>12}"]
+    for arm, values in found.items():
+        cells = "".join(f"{m:9.3f} +-{s:.3f}" for m, s in zip(values.mean(0), values.std(0), strict=True))
+        part = f"{recovered(found, arm)[2]:12.2f}" if arm in ("fine_tuned", "frozen") and "full" in found else ""
+        lines.append(f"{LABELS[arm]:<16}{cells}{part}")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """IoU of each arm, a dot for each seed."""
+    found = scores(rows)
+    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    for index, name in enumerate(CLASSES):
+        at = np.arange(len(found)) + (-0.2, 0.2)[index]
+        values = [array[:, index] for array in found.values()]
+        axes.bar(at, [v.mean() for v in values], 0.36, color=COLOURS[name], alpha=0.8, label=name)
+        for x, v in zip(at, values, strict=True):
+            axes.plot(np.full(len(v), x), v, "k.", ms=4)
+    axes.set_xticks(range(len(found)), [LABELS[arm] for arm in found])
+    axes.set(ylabel="IoU at fraction > 0.2", ylim=(0, None))
+    row = rows[0]
+    title = f"Another look: {row['few']} marked galaxies, full {row['full']}, {row['held_out']} held out"
+    if {"scratch", "fine_tuned", "full"} <= found.keys():
+        title += f"\nfine-tuning recovers {recovered(found, 'fine_tuned')[2]:.0%} of the way from scratch to full"
+    axes.set_title(title, fontsize=10)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Train what is not in the file yet, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="to fine-tune; by default one is trained here")
+    parser.add_argument("--galaxies", type=int, default=2500, help="simulated to train that one on")
+    parser.add_argument("--few", type=int, default=50, help="marked galaxies of the other look, validation among them")
+    parser.add_argument("--full", type=int, default=1000, help="the same, for the full training")
+    parser.add_argument("--held-out", type=int, default=400, help="galaxies all are scored on")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--samples", type=int, default=40_000, help="shown to fresh networks; a quarter to fine-tuned ones"
+    )
+    parser.add_argument("--size", type=int, default=96, help="px, unless --bundle says")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--fine-lr", type=float, default=1e-3, help="peak learning rate of the head when fine-tuning")
+    parser.add_argument("--layer-decay", type=float, default=0.8)
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its default")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/data/finetune"), help="surveys, training folders")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/finetune.jsonl"))
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    base = train_base(args)
+    catalog = make_other_look(args.work / "other", args.full + args.held_out)
+    shown = []
+    for seed in args.seeds:
+        catalogs = write_splits(catalog, args.work / "other", seed, args)
+        for arm in ARMS:
+            key = identity(arm, seed, args)
+            row = next((row for row in done if all(row[k] == value for k, value in key.items())), None)
+            if row is None:
+                print(f"{arm}, seed {seed}", flush=True)
+                row = run(arm, seed, catalogs, base, args)
+                with args.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            shown.append(row)
+    print(table(shown))
+    plot(shown, args.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Commands that bring in what others have trained: import-checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zoobot_3d.cli.command import Command, positive
+
+__all__ = ["COMMANDS"]
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help="Lightning checkpoint of the published network, *.ckpt")
+    parser.add_argument("out", nargs="?", help="folder for the bundle; by default FILE without its suffix")
+    parser.add_argument("--input-size", type=positive, help="px the network is to see; by default the checkpoint's")
+    parser.add_argument(
+        "--field-fraction",
+        type=float,
+        help="part of a picture's side that it is to see; by default 0.866, the root of the 0.75 of the area that it "
+        "was trained on; 0.75 repeats the published predictions",
+    )
+
+
+def _import(args: argparse.Namespace) -> None:
+    from zoobot_3d.bundle import describe
+    from zoobot_3d.import_checkpoint import PUBLISHED_FIELD_FRACTION, import_checkpoint
+
+    fraction = PUBLISHED_FIELD_FRACTION if args.field_fraction is None else args.field_fraction
+    out = Path(args.file).with_suffix("") if args.out is None else args.out
+    print(describe(import_checkpoint(args.file, out, input_size=args.input_size, field_fraction=fraction)))
+
+
+COMMANDS = (
+    Command(
+        "import-checkpoint",
+        "turn a checkpoint of the published network into a bundle",
+        "Nothing in the file is executed: it is read with weights_only=True, and refused if it needs more. Output "
+        "channel 0 is taken as spiral arms, 1 as bars, as the published code wrote them.",
+        "zoobot3d import-checkpoint epoch=93-step=1880.ckpt published",
+        _import_options,
+        _import,
+    ),
+)

@@ -1,0 +1,126 @@
+"""Several answers to one picture, from views or from networks: their mean, and how far they scatter.
+
+Every answer is one part of a mixture, all parts alike (Lakshminarayanan et al. 2017, arXiv:1612.01474, section 2.4).
+The variance of a mixture is the mean of its parts' own variances plus the variance of its parts' means: the law of
+total variance. (Kendall & Gal 2017, arXiv:1703.04977, equation 9, name the two aleatoric and epistemic.) Arrays only:
+knows nothing of bundles, pictures or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["N_SYMMETRIES", "Answer", "combine", "over_symmetries", "symmetry", "undo_symmetry"]
+
+N_SYMMETRIES = 8
+"""Of the square: four quarter turns, each also mirrored."""
+
+
+class Answer(NamedTuple):
+    """What one network says of a batch of pictures.
+
+    Attributes
+    ----------
+    mean : Tensor
+        (B, class, S, S): the fraction of volunteers.
+    spread : Tensor or None
+        Of the same shape: variance of the fraction over views of the picture; None if there was one view.
+    own : Tensor or None
+        Of the same shape: variance of the fraction that the network itself predicts; None if it predicts none.
+    """
+
+    mean: Tensor
+    spread: Tensor | None = None
+    own: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Answer:
+        """Change every map that there is."""
+        return Answer(*(maps if maps is None else change(maps) for maps in self))  # type: ignore[arg-type]
+
+    @classmethod
+    def join(cls, answers: Sequence[Answer]) -> Answer:
+        """Make one batch of answers of the same network to several."""
+        columns = zip(*answers, strict=True)
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+
+
+def symmetry(maps: Tensor, index: int) -> Tensor:
+    """Turn maps (..., S, S) by ``index % 4`` quarters, after mirroring them if ``index`` is 4 or more."""
+    return torch.rot90(maps.flip(-1) if index >= 4 else maps, index % 4, (-2, -1))
+
+
+def undo_symmetry(maps: Tensor, index: int) -> Tensor:
+    """Turn maps back to how they were before `symmetry`."""
+    turned = torch.rot90(maps, -(index % 4), (-2, -1))
+    return turned.flip(-1) if index >= 4 else turned
+
+
+def over_symmetries(network: Callable[[Tensor], tuple[Tensor, Tensor | None]], views: Tensor) -> Answer:
+    """Ask a network about a picture in its eight orientations, all in one batch.
+
+    Parameters
+    ----------
+    network : callable
+        (B, 3, S, S) to the fraction (B, class, S, S) and its own variance, or None.
+    views : Tensor
+        (B, 3, S, S); `N_SYMMETRIES` times as many go through the network at once.
+
+    Returns
+    -------
+    Answer
+        Mean fraction, variance of the eight fractions, and mean own variance, each after turning back.
+    """
+    fraction, own = network(torch.cat([symmetry(views, index) for index in range(N_SYMMETRIES)]))
+    fractions = _turned_back(fraction)
+    spread = fractions.var(0, correction=0)
+    return Answer(fractions.mean(0), spread, None if own is None else _turned_back(own).mean(0))
+
+
+def _turned_back(maps: Tensor) -> Tensor:
+    """Turn a batch of eight orientations back: (8 B, ...) to (8, B, ...)."""
+    return torch.stack([undo_symmetry(part, index) for index, part in enumerate(maps.chunk(N_SYMMETRIES))])
+
+
+def combine(
+    means: Sequence[NDArray[Any]],
+    spreads: Sequence[NDArray[Any] | None] = (),
+    owns: Sequence[NDArray[Any] | None] = (),
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Combine what several networks say of the same pixels.
+
+    Parameters
+    ----------
+    means : sequence of numpy.ndarray
+        Of one shape, one for each network: the fraction, NaN outside what it sees.
+    spreads : sequence of (numpy.ndarray or None)
+        Of the same shape: variances over views. None: one view, 0.
+    owns : sequence of (numpy.ndarray or None)
+        Of the same shape: variances that networks predict. Those that predict none take no part in the mean of these:
+        they do not claim to be certain.
+
+    Returns
+    -------
+    mean, variance : numpy.ndarray
+        float32, over the networks that see a pixel; 0 where none does.
+    """
+    centre = _mean(means)
+    variance = _mean([(mean - centre) ** 2 for mean in means])
+    known = zip(means, spreads or [None] * len(means), strict=True)
+    variance += _mean([np.where(np.isnan(mean), np.nan, 0 if spread is None else spread) for mean, spread in known])
+    variance += _mean([own for own in owns if own is not None])
+    return np.asarray(centre, np.float32), np.asarray(variance, np.float32)
+
+
+def _mean(values: Sequence[NDArray[Any]]) -> Any:
+    """Mean of the arrays that are not NaN at a pixel; 0 where all are, or where there are none."""
+    if not values:
+        return 0.0
+    seen = [~np.isnan(array) for array in values]
+    total = sum(np.where(known, array, 0.0) for known, array in zip(seen, values, strict=True))
+    return total / np.maximum(sum(known.astype(np.float32) for known in seen), 1)
