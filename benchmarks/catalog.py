@@ -9,8 +9,8 @@ crossmatch
 
 check
     Claim: ``zoobot3d check`` on two cores, starting its processes included, reads and compares a master catalogue's
-    pictures, cutouts, marks and GZ3D files faster than the plain way merely opens each with the package's own readers in
-    one process. 200 simulated galaxies, each under several names.
+    pictures, cutouts, marks and GZ3D files faster than the plain way merely opens each with the package's own readers
+    in one process. 200 simulated galaxies, each under several names.
 
 extract
     Claim: ``catalog`` reads HDU 5 and the volunteers of a GZ3D file in less than half of the time that reading all of

@@ -62,6 +62,13 @@ def disown(rows: pd.DataFrame, work: str) -> pd.DataFrame:
     return square(rows)
 
 
+def square_and_tell(rows: pd.DataFrame) -> pd.DataFrame:
+    """As `square`, with whether Dask's profiler looks at this process."""
+    from distributed import get_worker
+
+    return square(rows).assign(watched="profile" in get_worker().periodic_callbacks)
+
+
 def ids(n: int) -> pd.DataFrame:
     return pd.DataFrame({"id": range(n)})
 
@@ -477,6 +484,11 @@ def slurm(tmp_path, monkeypatch) -> Path:
     return path
 
 
+def test_workers_are_not_watched_by_the_profiler_that_locks_python_3_11(tmp_path):
+    with sharded(square_and_tell, ids(2), tmp_path / "work", cluster="local:1", shard_size=1, progress=False) as found:
+        assert not found["watched"].any()
+
+
 def test_the_example_is_what_the_job_script_says(slurm):
     from dask_jobqueue import SLURMCluster
 
@@ -494,6 +506,7 @@ def test_the_example_is_what_the_job_script_says(slurm):
         "#SBATCH -t 02:00:00",
         "#SBATCH --job-name=zoobot3d",
         "export OMP_NUM_THREADS=1",
+        "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
     ):
         assert line in script.splitlines()
     assert f"{sys.executable} -m distributed.cli.dask_worker tcp://127.0.0.1:" in script

@@ -168,6 +168,11 @@ def _nothing() -> None:
     pass
 
 
+_NO_PROFILE = "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"
+"""Dask looks at the frames of all threads 100 times a second, and up to Python 3.11.8 that can lock a process of some
+threads for ever (github.com/python/cpython/issues/106883): it did, while fetching cutouts."""
+
+
 def _local(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any, int, Callable[[], None]]:
     import dask
     from dask.system import CPU_COUNT
@@ -177,6 +182,7 @@ def _local(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
         # Results go to files: a worker holds nothing that it could spill, so it would pause for ever.
         **{f"distributed.worker.memory.{key}": False for key in ("target", "spill", "pause")},
+        "distributed.worker.profile.enabled": False,  # why: _NO_PROFILE
     }
     stack.enter_context(dask.config.set(settings))
     count = min(place.processes or CPU_COUNT, n_tasks)
@@ -271,6 +277,7 @@ def _slurm_options(path: str) -> dict[str, Any]:
             raise ConfigError(f"{path}: {key} must be a whole number, 1 or more, not {options[key]!r}")
     # One process a core: a crash takes one shard with it, and no function has to be safe for threads.
     options.setdefault("processes", options["cores"])
+    options["job_script_prologue"] = [_NO_PROFILE, *(options.get("job_script_prologue") or [])]
     # Any free port: two people on one login node would else be warned of each other's dashboard.
     options["scheduler_options"] = {"dashboard_address": ":0", **(options.get("scheduler_options") or {})}
     return options
