@@ -162,10 +162,8 @@ def _colours(rng: np.random.Generator, kind: Kind, late: float, redshift: float)
 def _bar(rng: np.random.Generator, galaxy: Galaxy, late: float) -> Bar:
     """Draw a bar: longer and stronger in early types (Erwin 2005, MNRAS 364, 283)."""
     h = galaxy.disk_scale
-    # Of Hoyle et al. 2011 (3,150 bars; 10, 50, 90%): length over twice r90 0.30, 0.45, 0.66; width over length 0.17,
-    # 0.24, 0.34. Their volunteers drew about a tenth too wide.
-    length = h * float(np.clip((1.25 - 0.4 * late) * np.exp(0.18 * rng.standard_normal()), 0.4, 1.9))
-    axis_ratio = float(np.clip(rng.normal(0.22, 0.055), 0.12, 0.42))
+    length = h * float(np.clip((1.4 - 0.6 * late) * np.exp(0.32 * rng.standard_normal()), 0.35, 2.2))
+    axis_ratio = float(np.clip(rng.normal(0.30, 0.09), 0.13, 0.55))
     profile: BarProfile = ("ferrers", "flat", "exponential")[rng.choice(3, p=[0.4, 0.4, 0.2])]
     # Contrast: the bar's mean surface brightness over the disk's central one; a part are hardly there.
     contrast = float(np.clip(0.8 * np.exp(0.5 * rng.standard_normal()), 0.2, 2.5))
