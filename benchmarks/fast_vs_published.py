@@ -1,6 +1,6 @@
 """Is the fast network as good as the published one after the same number of samples? Trains both, scores both.
 
-    python benchmarks/fast_vs_published.py --survey /tmp/survey --seeds 0 1 2      # about 40 minutes a seed on 2 cores
+    python benchmarks/fast_vs_published.py --survey SURVEY --seeds 0 1 2      # about 40 minutes a seed on 2 cores
     python benchmarks/fast_vs_published.py --survey /tmp/survey --samples 200      # a trial
 
 Claim: `fast_unet` is no worse than `published_unet` on the simulated test galaxies after 10,000 samples at 96 px. Both

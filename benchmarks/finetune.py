@@ -1,6 +1,6 @@
 """How much of a full training do 50 marked galaxies of another look recover? Fine-tunes on them, and compares.
 
-    python benchmarks/finetune.py --seeds 0 1 2                          # about 20 minutes a seed on 2 cores
+    python benchmarks/finetune.py --seeds 0 1 2
     python benchmarks/finetune.py --galaxies 60 --full 40 --held-out 20 --few 12 --samples 64 --size 64   # a trial
 
 A network is trained on simulated DECaLS pictures (or ``--bundle`` names one that is). The other look shows the same

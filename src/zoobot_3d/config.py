@@ -226,7 +226,7 @@ class TrainConfig:
         _at_least("train.vote_weight", self.vote_weight, 0)
         _at_least("train.accumulate", self.accumulate, 1)
         if self.lr <= 0:
-            raise ConfigError(f"train.lr: {self.lr} is not above 0; the default is 0.002")
+            raise ConfigError(f"train.lr: {self.lr} is not above 0; the default is {type(self).lr}")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"train.warmup: {self.warmup} is not in [0, 1); it is a part of all steps, e.g. 0.05")
         if not 0 <= self.ema < 1:
