@@ -570,13 +570,15 @@ def test_a_queue_that_takes_no_job_is_named_by_its_own_words(tmp_path, slurm):
 def test_a_job_that_its_time_limit_ends_is_submitted_again(tmp_path, slurm, folder, monkeypatch):
     import dask
 
-    monkeypatch.setattr(parallel, "_PATIENCE", 1.0)
+    # The job is gone before anybody has looked at it.
+    monkeypatch.setattr(parallel, "_PATIENCE", 15.0)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
     def end_the_job():
         hear(fifo)
         os.killpg(int((tmp_path / "jobs.txt").read_text()), signal.SIGKILL)
+        monkeypatch.setattr(parallel, "_PATIENCE", 1.0)
 
     killer = threading.Thread(target=end_the_job, daemon=True)
     killer.start()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoobot_3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Scheduler
 
 __all__ = ["Place", "Workers", "check_cluster", "open_cluster", "parse_cluster"]
 
@@ -201,7 +201,7 @@ def _local(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any
 def _slurm(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any, int, Callable[[], None]]:
     options = _slurm_options(place.target)
     from dask_jobqueue import SLURMCluster
-    from distributed import Status
+    from distributed import SchedulerPlugin, Status
 
     jobs = min(options.pop("jobs"), math.ceil(n_tasks / options["cores"]))
     try:
@@ -209,7 +209,17 @@ def _slurm(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{place.target}: {' '.join(str(error).split())}") from None
 
-    seen: set[str] = set()  # jobs that had workers when last looked at
+    arrived: set[str] = set()  # names of all workers that ever came, even for a moment
+
+    class Arrivals(SchedulerPlugin):
+        def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+            arrived.add(str(scheduler.workers[worker].name))
+
+    async def watch() -> None:
+        cluster.scheduler.add_plugin(Arrivals())
+
+    def names_of(job: str) -> set[str]:
+        return {f"{job}{suffix}" for suffix in cluster.worker_spec[job].get("group", [""])}
 
     async def submit() -> None:
         while len(cluster.worker_spec) < jobs:
@@ -225,15 +235,10 @@ def _slurm(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any
     def keep() -> None:
         # Dask would never miss a job of several processes that its time limit, or somebody, has ended.
         names = {str(worker.name) for worker in list(cluster.scheduler.workers.values())}
-        alive = {
-            job
-            for job, spec in cluster.worker_spec.items()
-            if not names.isdisjoint(f"{job}{suffix}" for suffix in spec.get("group", [""]))
-        }
-        if gone := seen - alive:
-            cluster.sync(cluster.scale_down, sorted(gone))
-        seen.clear()
-        seen.update(alive)
+        gone = [job for job in cluster.worker_spec if names_of(job) & arrived and not names_of(job) & names]
+        if gone:
+            arrived.difference_update(*map(names_of, gone))  # the next job may be called the same
+            cluster.sync(cluster.scale_down, gone)
         try:
             cluster.sync(submit)
         except RuntimeError as error:
@@ -246,6 +251,7 @@ def _slurm(place: Place, n_tasks: int, stack: contextlib.ExitStack) -> tuple[Any
             )
 
     started = time.monotonic()
+    cluster.sync(watch)
     try:
         cluster.sync(submit)
     except RuntimeError as error:
