@@ -1,10 +1,12 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import zoobot_3d
 from zoobot_3d.bundle import FORMAT_VERSION, BundleInfo, describe, load_bundle, read_info, save_bundle, save_info
 from zoobot_3d.errors import BundleError
 from zoobot_3d.losses import build_loss
@@ -46,6 +48,27 @@ def test_round_trip_predicts_the_same(tmp_path, loss):
     assert loaded.info == info
     assert not loaded.model.training
     assert loaded.path == tmp_path / "b"
+
+
+def test_half_precision_takes_half_the_space_and_predicts_alike(tmp_path, bundle):
+    whole = load_bundle(bundle)
+    half = load_bundle(save_bundle(tmp_path / "half", whole.model, whole.info, half=True))
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (bundle, tmp_path / "half")]
+    assert 0.45 < sizes[1] / sizes[0] < 0.6
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    difference = half.fraction(half.model(picture)) - whole.fraction(whole.model(picture))
+    assert 0 < difference.abs().max() < 2e-3
+
+
+def test_the_default_comes_with_the_package():
+    bundle = load_bundle()
+    assert bundle.path.parent == Path(zoobot_3d.__file__).parent
+    assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 8e6
+    assert bundle.info == read_info("default")
+    assert "recipe" in describe("default")
+    with pytest.raises(BundleError, match="no such folder"):
+        load_bundle("./default")
 
 
 def test_a_bundle_is_replaced_whole(tmp_path, bundle):

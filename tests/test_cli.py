@@ -56,7 +56,6 @@ def test_version():
         (["train", "o", "--data.batchsize", "3"], "did you mean data.batch_size"),
         (["train", "o", "--config", "none.yaml"], "none.yaml"),
         (["describe", "."], "bundle"),
-        (["figures", "comparison", "c", "--out", "o.png"], "needs --bundle"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(arguments, message, tmp_path, monkeypatch, capsys):

@@ -214,7 +214,7 @@ class Augment(nn.Module):
         sky = self._uniform(batch, 0.03 * strength, device, 3)
         pictures = pictures.clamp(0.0, 1.0).pow_(gamma).mul_(gain).add_(sky)
 
-        pick = torch.rand((3, batch), generator=generator, device=device)
+        pick = torch.rand((4, batch), generator=generator, device=device)
         pale = (pick[0] < min(1.0, 0.15 * strength)).nonzero().flatten()
         if len(pale):
             weights = torch.tensor(_GREY, device=device).view(1, 3, 1, 1)
@@ -226,6 +226,11 @@ class Augment(nn.Module):
             amount = self._uniform(len(soft), 0.5, device) + 0.5
             mean = functional.avg_pool2d(pictures[soft], 3, 1, 1, count_include_pad=False)
             pictures[soft] = torch.lerp(pictures[soft], mean, amount)
+        if len(coarse := (pick[3] < min(1.0, 0.25 * strength)).nonzero().flatten()):  # enlarged from half the pixels
+            amount = self._uniform(len(coarse), 0.35, device) + 0.65
+            half = functional.interpolate(pictures[coarse], scale_factor=0.5, mode="area")
+            again = functional.interpolate(half, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
+            pictures[coarse] = torch.lerp(pictures[coarse], again, amount)
 
         noisy = (pick[2] < min(1.0, 0.5 * strength)).nonzero().flatten()
         if len(noisy):

@@ -29,10 +29,26 @@ if TYPE_CHECKING:
     from zoobot_3d.losses import Loss
     from zoobot_3d.models import SegmentationModel
 
-__all__ = ["FORMAT_VERSION", "Bundle", "BundleInfo", "describe", "load_bundle", "read_info", "save_bundle", "save_info"]
+__all__ = [
+    "DEFAULT",
+    "FORMAT_VERSION",
+    "Bundle",
+    "BundleInfo",
+    "describe",
+    "load_bundle",
+    "read_info",
+    "save_bundle",
+    "save_info",
+]
 
 FORMAT_VERSION = 2
 """Raised whenever an older release could misread a newer bundle: 2 knows temperature and votes, 1 has neither."""
+
+DEFAULT = "default"
+"""Stands for the bundle that is part of the package, wherever a bundle's folder is asked for; for a folder of that
+name, write ``./default``. It is made by ``make weights``; see the model card in the documentation."""
+
+_DEFAULT_FOLDER = Path(__file__).parent / "default_bundle"
 
 INFO_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 
@@ -129,7 +145,9 @@ class Bundle:
         return (fraction.logit() / temperature).sigmoid()
 
 
-def save_bundle(path: str | os.PathLike[str], model: SegmentationModel, info: BundleInfo) -> Path:
+def save_bundle(
+    path: str | os.PathLike[str], model: SegmentationModel, info: BundleInfo, *, half: bool = False
+) -> Path:
     """Write a bundle, whole or not at all; one that is already there is replaced.
 
     Parameters
@@ -140,6 +158,8 @@ def save_bundle(path: str | os.PathLike[str], model: SegmentationModel, info: Bu
         Its weights are written as they are, on whatever device.
     info : BundleInfo
         Must describe `model`.
+    half : bool
+        Write weights in half precision, in half the space. They are loaded as float32 all the same.
 
     Returns
     -------
@@ -163,7 +183,10 @@ def save_bundle(path: str | os.PathLike[str], model: SegmentationModel, info: Bu
     answers = 0 if model.vote_head is None else model.vote_head.answers
     if answers != len(info.votes):
         raise BundleError(f"{final}: the network's vote head has {answers} answers, info names {len(info.votes)}")
-    weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    weights = save(tensors)
     content = _content(info, hashlib.sha256(weights).hexdigest())
     final.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
@@ -201,16 +224,16 @@ def read_info(path: str | os.PathLike[str]) -> BundleInfo:
     BundleError
         See `load_bundle`.
     """
-    return _read_info(Path(path))[0]
+    return _read_info(_folder(path))[0]
 
 
-def load_bundle(path: str | os.PathLike[str]) -> Bundle:
+def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
     """Load a bundle, on the CPU and in evaluation mode.
 
     Parameters
     ----------
     path : path
-        Its folder.
+        Its folder; ``"default"`` is the bundle that is part of the package.
 
     Returns
     -------
@@ -228,7 +251,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     from zoobot_3d.losses import build_loss
     from zoobot_3d.models import build_model
 
-    folder = Path(path)
+    folder = _folder(path)
     info, checksum, _ = _read_info(folder)
     file = folder / WEIGHTS_FILE
     try:
@@ -259,7 +282,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 def describe(path: str | os.PathLike[str]) -> str:
     """Tell in a few lines what the bundle in folder `path` is; its weights are not read."""
-    info, _, version = _read_info(Path(path))
+    info, _, version = _read_info(_folder(path))
     options = ", ".join(f"{key}={value}" for key, value in info.model_options.items())
     lines = [
         f"{os.fspath(path)}: {info.model_name}({options}), loss {info.loss}, maps {', '.join(info.classes)}",
@@ -273,6 +296,10 @@ def describe(path: str | os.PathLike[str]) -> str:
         lines.append(f"votes: {', '.join(info.votes)}")
     lines += [f"{key}: {json.dumps(value)}" for key, value in info.training.items()]
     return "\n".join(lines)
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    return _DEFAULT_FOLDER if path == DEFAULT else Path(path)
 
 
 _AGAIN = "copy or train the bundle again"

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoobot_3d.bundle import Bundle, load_bundle
+from zoobot_3d.bundle import DEFAULT, Bundle, load_bundle
 from zoobot_3d.errors import BadPictureError, ConfigError
 from zoobot_3d.grid import PixelGrid, resample
 from zoobot_3d.losses import BetaBinomialLoss
@@ -323,7 +323,7 @@ def check_picture(picture: Any, name: str = "picture") -> None:
 
 
 def load_segmenter(
-    bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = DEFAULT,
     *,
     device: str | None = None,
     batch_size: int = 32,
@@ -334,7 +334,7 @@ def load_segmenter(
     Parameters
     ----------
     bundle : path or sequence of paths
-        Folder written by ``zoobot3d train``, or several.
+        Folder written by ``zoobot3d train``, or several; ``"default"`` is the bundle that is part of the package.
     device : str, optional
         ``"cpu"``, ``"cuda"``, ``"mps"``; by default the best there is.
     batch_size : int

@@ -34,6 +34,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from zoobot_3d.bundle import BundleInfo, load_bundle, save_bundle
+from zoobot_3d.calibration import calibrate
 from zoobot_3d.callbacks import AtomicCheckpoints, Limit, Progress, running_mean
 from zoobot_3d.config import Config, config_to_yaml, differing_keys, load_config
 from zoobot_3d.data import MaskDataModule
@@ -90,8 +91,9 @@ def train(
     Returns
     -------
     pathlib.Path
-        The bundle, ``out/bundle``, with the weights of the epoch of least validation loss; ``out/metrics.json`` has the
-        scores of these weights on validation and test galaxies.
+        The bundle, ``out/bundle``, with the weights of the epoch of least validation loss and the temperatures that
+        `zoobot_3d.calibration.calibrate` finds for them; ``out/metrics.json`` has the scores of these weights, without
+        temperatures, on validation and test galaxies.
 
     Raises
     ------
@@ -290,6 +292,8 @@ def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data
         training=summary | {"metrics": metrics},
     )
     save_bundle(out / "bundle", task.model, info)
+    if data.datasets["val"].marked.any():
+        calibrate(out / "bundle", config.data.catalog, root=config.data.root, progress=config.train.progress)
     write_atomic(out / "metrics.json", json.dumps(metrics | summary, indent=2) + "\n")
 
 

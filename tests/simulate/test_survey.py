@@ -146,7 +146,7 @@ def test_tables_have_the_real_columns(survey, master):
 
 def test_sami_fits_has_byte_strings(tmp_path):
     root = tmp_path
-    simulate_survey(root, 12, images_only=True, workers=1, progress=False)
+    simulate_survey(root, 24, images_only=True, workers=1, progress=False)
     frame = read_table(root / CATALOGUES["sami"])
     assert frame.shape[1] == 21
     assert len(frame)
@@ -155,6 +155,35 @@ def test_sami_fits_has_byte_strings(tmp_path):
         assert data.columns.names == list(frame)
         assert all(data.columns[name].format.endswith("A") for name in ("CATID", "RA_OBJ", "DEC_IFU"))
         assert np.array(data["RA_OBJ"].tolist(), float) == pytest.approx(frame["RA_OBJ"].to_numpy(), abs=1e-12)
+
+
+# Broad
+
+
+def test_a_broad_survey_looks_different_but_is_as_consistent(survey, tmp_path):
+    simulate_survey(tmp_path, 8, images_only=True, workers=1, broad=True, progress=False)
+    usual, broad = (read_table(root / schema.DEFAULT_MASTER).set_index("dr8_id") for root in (survey, tmp_path))
+    broad = broad.loc[usual.index]
+    zoom = broad[schema.COL_PIXSCALE] / usual[schema.COL_PIXSCALE]
+    assert (zoom != 1).sum() >= 3 and zoom.between(0.55, 1.7).all()  # one is at the least pixel scale there is
+    for galaxy, row in broad.iterrows():
+        wide, narrow = (read_picture(root / row[schema.COL_JPG]).mean(-1) for root in (tmp_path, survey))
+        # What lies at the middle stays there.
+        assert np.hypot(*np.subtract(brightest(wide), brightest(narrow))) < 4, galaxy
+    sizes = [(tmp_path / path).stat().st_size for path in broad[schema.COL_JPG]]
+    assert max(sizes) > 1.5 * min(sizes)
+
+
+def test_a_broad_survey_is_not_continued_as_a_usual_one(tmp_path):
+    simulate_survey(tmp_path, 1, images_only=True, workers=1, broad=True, progress=False)
+    with pytest.raises(ConfigError, match="'broad': True"):
+        simulate_survey(tmp_path, 2, images_only=True, workers=1, progress=False)
+
+
+def brightest(grey):
+    """Where the brightest place near the middle is."""
+    middle = cv2.GaussianBlur(grey, (0, 0), 3)[182:242, 182:242]
+    return np.unravel_index(middle.argmax(), middle.shape)
 
 
 # Reproducible and resumable

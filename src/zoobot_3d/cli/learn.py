@@ -25,7 +25,11 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="folder for the bundle, logs (CSV, TensorBoard) and checkpoints")
     parser.add_argument("--config", help="YAML file with any of the keys below; options given here come after it")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of going on with the run in OUT")
-    parser.add_argument("--init", metavar="BUNDLE", help="fine-tune this bundle: the setting train.init")
+    parser.add_argument(
+        "--init",
+        metavar="BUNDLE",
+        help="fine-tune this bundle ('default': the package's own); the setting train.init",
+    )
     from zoobot_3d.config import setting_help  # the keys, their units and defaults
 
     parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
@@ -48,7 +52,10 @@ def _train(args: argparse.Namespace) -> None:
 def _bundle_options(parser: argparse.ArgumentParser) -> None:
     """Add which networks are asked, and how."""
     parser.add_argument(
-        "--bundle", required=True, nargs="+", help="folder of a trained bundle; several make an ensemble"
+        "--bundle",
+        default=["default"],
+        nargs="+",
+        help="folder of a trained bundle; several make an ensemble; by default the one that comes with the package",
     )
     parser.add_argument(
         "--tta", action="store_true", help="show each picture in its 8 orientations and take the mean; 8 times as slow"
@@ -197,7 +204,9 @@ def _figures_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("source", help="where from; see KIND")
     parser.add_argument("--out", required=True, help="file to write: .png, .pdf or .svg")
-    parser.add_argument("--bundle", help="folder of a trained bundle, for comparison")
+    parser.add_argument(
+        "--bundle", default="default", help="folder of a trained bundle, for comparison; by default the package's own"
+    )
     parser.add_argument("--pictures", help="folder the predicted paths start from; by default where predict found them")
     parser.add_argument("--count", type=positive, default=24, help="galaxies shown, drawn at random")
     parser.add_argument(
@@ -210,8 +219,6 @@ def _figures(args: argparse.Namespace) -> None:
     from zoobot_3d import gallery
 
     if args.kind == "comparison":
-        if args.bundle is None:
-            raise ConfigError("figures comparison: needs --bundle, the folder of a trained bundle")
         gallery.comparison(args.source, args.bundle, args.out, count=args.count, split=args.split, seed=args.seed)
     elif args.kind == "predictions":
         gallery.predictions(args.source, args.out, pictures=args.pictures, count=args.count, seed=args.seed)
@@ -224,7 +231,9 @@ def _figures(args: argparse.Namespace) -> None:
 
 
 def _describe_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="folder of a trained bundle")
+    parser.add_argument(
+        "bundle", nargs="?", default="default", help="folder of a trained bundle; by default the package's own"
+    )
 
 
 def _describe(args: argparse.Namespace) -> None:

@@ -50,12 +50,24 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes, whatever --workers")
     parser.add_argument("--workers", type=positive, help="processes; by default one a core")
     parser.add_argument("--pictures-only", action="store_true", help="no FITS files: training does not need them")
+    parser.add_argument(
+        "--broad",
+        action="store_true",
+        help="vary depth, seeing, stretch, JPEG quality and size in the field, for a model that works on many surveys",
+    )
 
 
 def _simulate(args: argparse.Namespace) -> None:
     from zoobot_3d.simulate.survey import simulate_survey
 
-    simulate_survey(args.out, args.galaxies, seed=args.seed, workers=args.workers, images_only=args.pictures_only)
+    simulate_survey(
+        args.out,
+        args.galaxies,
+        seed=args.seed,
+        workers=args.workers,
+        images_only=args.pictures_only,
+        broad=args.broad,
+    )
     print(f"{args.galaxies} galaxies in {args.out}; catalogue {Path(args.out) / DEFAULT_MASTER}")
 
 

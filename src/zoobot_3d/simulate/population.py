@@ -162,8 +162,10 @@ def _colours(rng: np.random.Generator, kind: Kind, late: float, redshift: float)
 def _bar(rng: np.random.Generator, galaxy: Galaxy, late: float) -> Bar:
     """Draw a bar: longer and stronger in early types (Erwin 2005, MNRAS 364, 283)."""
     h = galaxy.disk_scale
-    length = h * float(np.clip((1.4 - 0.6 * late) * np.exp(0.32 * rng.standard_normal()), 0.35, 2.2))
-    axis_ratio = float(np.clip(rng.normal(0.30, 0.09), 0.13, 0.55))
+    # Of Hoyle et al. 2011 (3,150 bars; 10, 50, 90%): length over twice r90 0.30, 0.45, 0.66; width over length 0.17,
+    # 0.24, 0.34. Their volunteers drew about a tenth too wide.
+    length = h * float(np.clip((1.25 - 0.4 * late) * np.exp(0.18 * rng.standard_normal()), 0.4, 1.9))
+    axis_ratio = float(np.clip(rng.normal(0.22, 0.055), 0.12, 0.42))
     profile: BarProfile = ("ferrers", "flat", "exponential")[rng.choice(3, p=[0.4, 0.4, 0.2])]
     # Contrast: the bar's mean surface brightness over the disk's central one; a part are hardly there.
     contrast = float(np.clip(0.8 * np.exp(0.5 * rng.standard_normal()), 0.2, 2.5))
@@ -191,7 +193,8 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
     hand = 1 if rng.random() < 0.5 else -1
     untidy = 0.5 if n <= 2 else 1.0
     strength = float(np.clip(1.25 * np.exp(0.5 * rng.standard_normal()), 0.2, 3.5))
-    start = bar.intrinsic_length * rng.uniform(0.9, 1.05) if bar else h * rng.uniform(0.35, 0.9)
+    # Arms run in to the bulge, or to the bar that drives them.
+    start = bar.intrinsic_length * rng.uniform(0.8, 1.0) if bar else h * rng.uniform(0.12, 0.5)
     first = bar.angle if bar else rng.uniform(0, 360)
     wide = float(rng.uniform(0.09, 0.20)) * h
     end = h * float(rng.uniform(1.9, 3.8))
@@ -202,7 +205,8 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
         # At most a turn and a half, at least a quarter.
         turns = np.clip(np.log(end * np.exp(0.15 * rng.standard_normal()) / r_start) / np.tan(np.radians(p)), 1.7, 9.0)
         r_end = float(r_start * np.exp(turns * np.tan(np.radians(p))))
-        spacing = 2 * np.pi * r_start * np.sin(np.radians(p)) / n
+        spacing = 2 * np.pi * np.sin(np.radians(p)) / n  # of neighbouring arms, over the radius
+        width = np.sqrt(r_start / h) * min(wide, 0.16 * spacing * h)
         arms.append(
             Arm(
                 pitch=p,
@@ -211,7 +215,7 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
                 r_start=r_start,
                 r_end=r_end,
                 strength=strength * float(np.exp(0.35 * untidy * rng.standard_normal())),
-                width=float(min(wide * np.sqrt(r_start / h), 0.2 * spacing) * np.exp(0.12 * rng.standard_normal())),
+                width=float(min(width, 0.3 * spacing * r_start) * np.exp(0.12 * rng.standard_normal())),
                 blueness=float(np.clip(0.12 + 0.35 * late + 0.08 * rng.standard_normal(), 0, 0.55)),
                 gap=(float(rng.uniform(0.3, 0.8)), float(rng.uniform(0.4, 0.9)) if rng.random() < 0.25 else 0.0),
                 spur=(float(rng.uniform(0.2, 0.5)), float(rng.uniform(0.3, 0.8)) if rng.random() < 0.2 else 0.0),

@@ -40,7 +40,7 @@ class Hand:
     def draw(cls, rng: np.random.Generator) -> Hand:
         """Pick one."""
         return cls(
-            width=float(np.clip(2.05 * np.exp(0.38 * rng.standard_normal()), 0.7, 3.6)),
+            width=float(np.clip(1.5 * np.exp(0.38 * rng.standard_normal()), 0.6, 3.2)),
             wobble=float(rng.uniform(0.8, 3.0)),
             quantum=float(rng.choice(_QUANTA)),
         )

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from zoobot_3d import schema
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.grid import PixelGrid
-from zoobot_3d.io import write_atomic, write_cutout, write_jpeg
+from zoobot_3d.io import JPEG_QUALITY, write_atomic, write_cutout, write_jpeg
 from zoobot_3d.progress import progress_bar
 from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.simulate.catalogs import (
@@ -46,13 +46,23 @@ from zoobot_3d.simulate.catalogs import (
     sky_positions,
     write_catalogs,
 )
-from zoobot_3d.simulate.galaxies import DECALS, SDSS, Galaxy, Ridge, arm_ridges, bar_outline, draw_galaxy, render
+from zoobot_3d.simulate.galaxies import (
+    DECALS,
+    SDSS,
+    Galaxy,
+    Instrument,
+    Ridge,
+    arm_ridges,
+    bar_outline,
+    draw_galaxy,
+    render,
+)
 from zoobot_3d.simulate.volunteers import draw_marks
 from zoobot_3d.sources.gz3d import gz3d_file_name, gz3d_grid, write_gz3d
 
 __all__ = ["SurveySummary", "sdss_picture", "simulate_survey"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Of a survey's folder; raised when the same seed gives other files."""
 _IFU_FIBRES_ACROSS = {19: 5, 37: 7, 61: 9, 91: 11, 127: 13}
 _ARCSEC_PER_FIBRE = 1.115
@@ -96,6 +106,7 @@ def simulate_survey(
     workers: int | None = None,
     images_only: bool = False,
     cutouts: bool = True,
+    broad: bool = False,
     progress: bool = True,
 ) -> SurveySummary:
     """Simulate a survey, or finish or enlarge one that is there.
@@ -115,6 +126,9 @@ def simulate_survey(
         The files that are written are the same.
     cutouts : bool
         False leaves out the cutout FITS files alone (2.2 MB a galaxy): the loopback archive renders its own.
+    broad : bool
+        Give each galaxy another depth, seeing, stretch, JPEG quality and size in the field (`Look`), for a model that
+        should not depend on one survey's.
     progress : bool
         Show a bar with rate and time left.
 
@@ -133,11 +147,11 @@ def simulate_survey(
         raise ConfigError(f"got {found}: give at least 1 galaxy and 1 worker, and a seed of 0 or more")
     start = time.monotonic()
     root = Path(out)
-    _claim(root, seed)
+    _claim(root, seed, broad)
     _remove_leftovers(root)
     positions = sky_positions(n_galaxies, seed)
     jobs = [
-        _Job(str(root), index, seed, float(ra), float(dec), not images_only, cutouts and not images_only)
+        _Job(str(root), index, seed, float(ra), float(dec), not images_only, cutouts and not images_only, broad)
         for index, (ra, dec) in enumerate(positions)
     ]
     marked = {name.rpartition("_")[2] for name in _names(root / "gz3d")}
@@ -155,6 +169,38 @@ def simulate_survey(
 
 
 @dataclass(frozen=True)
+class Look:
+    """How the picture of a galaxy is taken; by default as DECaLS and Galaxy Zoo do.
+
+    Attributes
+    ----------
+    instrument : Instrument
+        Depth and seeing.
+    zoom : float
+        Size of the galaxy in the picture over the usual one; the catalogue's radii are made to agree with it.
+    gain : float
+        Factor on the light before the stretch.
+    jpeg_quality : int
+        As OpenCV counts it.
+    """
+
+    instrument: Instrument = DECALS
+    zoom: float = 1.0
+    gain: float = 1.0
+    jpeg_quality: int = JPEG_QUALITY
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Look:
+        """Pick one of another survey, or of another night of this one."""
+        return cls(
+            instrument=DECALS.vary(rng, 2.0),
+            zoom=float(np.exp(np.clip(0.22 * rng.standard_normal(), -0.5, 0.5))),
+            gain=float(np.exp(0.25 * rng.standard_normal())),
+            jpeg_quality=int(rng.integers(60, 97)),
+        )
+
+
+@dataclass(frozen=True)
 class _Job:
     """One galaxy to make: its number, its place, and what to write."""
 
@@ -165,6 +211,7 @@ class _Job:
     dec: float
     gz3d: bool
     cutout: bool
+    broad: bool
 
     @property
     def dr8_id(self) -> str:
@@ -183,8 +230,10 @@ def _make_galaxy(job: _Job) -> None:
     rng = np.random.default_rng(np.random.SeedSequence((job.seed, job.index)))
     root = Path(job.root)
     galaxy = draw_galaxy(rng, ra=job.ra, dec=job.dec)
+    look = Look.draw(rng) if job.broad else Look()
+    galaxy = replace(galaxy, petro_th50=galaxy.petro_th50 / look.zoom, petro_th90=galaxy.petro_th90 / look.zoom)
     grid = PixelGrid((schema.GZ_FIELD_PX, schema.GZ_FIELD_PX), galaxy.pixscale, job.ra, job.dec)
-    cube = render(galaxy, grid, rng, instrument=DECALS)
+    cube = render(galaxy, grid, rng, instrument=look.instrument)
     identity = _identity(job, galaxy, rng)
     shown_grid = gz3d_grid(identity["ra"], identity["dec"])
     shown = sdss_picture(render(galaxy, shown_grid, rng, instrument=SDSS))
@@ -201,7 +250,8 @@ def _make_galaxy(job: _Job) -> None:
     }
     rows = catalog_rows(galaxy, identity, paths, marks.n_asked, marks.n_marked, rng)
     marks = replace(marks, metadata={name: rows["gz3d"][name] for name in GZ3D_COLUMNS})
-    write_jpeg(root / paths[schema.COL_JPG], rgb_from_grz(cube[:, ::-1]))  # it takes FITS row order
+    picture = rgb_from_grz(look.gain * cube[:, ::-1])  # it takes FITS row order
+    write_jpeg(root / paths[schema.COL_JPG], picture, look.jpeg_quality)
     marks.to_json(root / paths[schema.COL_MARKS])
     if job.gz3d:
         cv2.polylines(shown, [np.round(hexagon).astype(np.int32)], True, _MAGENTA, 1, cv2.LINE_AA)
@@ -341,10 +391,10 @@ def _usable_cores() -> int:
 # The folder
 
 
-def _claim(root: Path, seed: int) -> None:
+def _claim(root: Path, seed: int, broad: bool) -> None:
     """Write the survey's seed into its folder, or check that it is the same."""
     path = root / "survey.json"
-    mine = {"format": _FORMAT, "seed": seed}
+    mine = {"format": _FORMAT, "seed": seed, "broad": broad}
     if path.exists():
         try:
             found = json.loads(path.read_text())

@@ -35,9 +35,9 @@ from zoobot_3d.simulate.visibility import (
 
 __all__ = ["draw_bar_paths", "draw_marks", "draw_spiral_paths"]
 
-ARM_THRESHOLD, ARM_SPREAD = 2.8, 0.6
+ARM_THRESHOLD, ARM_SPREAD = 2.3, 0.6
 """Median contrast in JND from which a person marks an arm, and scatter of its logarithm between people."""
-FOLLOW = 0.4
+FOLLOW = 0.3
 """Once an arm has caught the eye it is followed as far as this part of the contrast that it took."""
 BAR_THRESHOLD, BAR_SPREAD = 4.0, 0.5
 SHORTEST_BAR = 15.0
@@ -92,7 +92,7 @@ class Person:
             style=str(rng.choice(_STYLES, p=_STYLE_SHARES)),
             hand=Hand.draw(rng),
             most=int(rng.choice((1, 2, 3, 9), p=(0.12, 0.33, 0.15, 0.40))),
-            inward=float(rng.choice((0.2, 0.9), p=(0.55, 0.45))),
+            inward=float(rng.choice((0.3, 0.95), p=(0.4, 0.6))),
         )
 
 
@@ -277,7 +277,7 @@ def _visible_parts(person: Person, seen: Sequence[tuple[Trace, Array]], rng: np.
 
 def _goes_on_inward(start: int, step: float, person: Person, rng: np.random.Generator) -> bool:
     """Tell whether a person carries a lane seen from index ``start`` on back to its inner end."""
-    return start * step < 60 and rng.random() < person.inward
+    return start * step < 90 and rng.random() < person.inward
 
 
 def _look_for_lanes(view: View, rng: np.random.Generator, tries: int = 8) -> list[tuple[Trace, Array]]:
