@@ -85,6 +85,7 @@ def configure(way: str, catalog: Path, seed: int, args: argparse.Namespace) -> C
             patience=0,
             seed=seed,
             accelerator=args.accelerator,
+            precision=args.precision,
         ),
     )
 
@@ -99,6 +100,7 @@ def identity(way: str, marked: int, config: Config, galaxies: int) -> dict[str, 
         "batch_size": config.data.batch_size,
         "size": config.data.input_size,
         "epoch_size": config.data.epoch_size,
+        "precision": config.train.precision,
         "vote_weight": config.train.vote_weight if config.data.votes else None,
         "hide_votes_of_marked": config.data.hide_votes_of_marked,
         "galaxies": galaxies,
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("--vote-weight", type=float, default=TrainConfig().vote_weight)
     parser.add_argument("--hide-votes-of-marked", action="store_true")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu", "mps"), default="auto")
+    parser.add_argument("--precision", default=TrainConfig().precision, help="as train.precision")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves its default")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/data/joint"), help="training folders")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/joint.jsonl"))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tiny_survey import make_survey
+from zoobot_3d import cli
 from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.figures import overlay
@@ -106,3 +107,14 @@ def test_without_wandb(catalog, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"train\.logger: wandb is not installed; pip install 'zoobot-3d\[wandb\]'"):
         train(config(catalog, logger="wandb"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_chooses(tmp_path, monkeypatch, capsys):
+    chosen = []
+    monkeypatch.setattr("zoobot_3d.train.train", lambda config, out, resume: chosen.append(config.train.logger) or out)
+    settings = [str(tmp_path / "run"), "--data.catalog", "catalog.parquet"]
+    assert cli.main(["train", *settings, "--logger", "wandb"]) == 0
+    assert cli.main(["train", *settings]) == 0
+    assert chosen == ["wandb", "tensorboard"]
+    assert cli.main(["train", *settings, "--logger", "pigeon"]) == 2
+    assert "train.logger" in capsys.readouterr().err

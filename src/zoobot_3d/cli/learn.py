@@ -30,6 +30,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         metavar="BUNDLE",
         help="fine-tune this bundle ('default': the package's own); the setting train.init",
     )
+    parser.add_argument("--logger", help="tensorboard or wandb, beside CSV; the setting train.logger")
     from zoobot_3d.config import setting_help  # the keys, their units and defaults
 
     parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
@@ -41,7 +42,8 @@ def _train(args: argparse.Namespace) -> None:
     from zoobot_3d.config import load_config
     from zoobot_3d.train import train
 
-    settings = args.settings if args.init is None else [*args.settings, f"train.init={args.init}"]
+    given = {"train.init": args.init, "train.logger": args.logger}
+    settings = [*args.settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
     bundle = train(load_config(args.config, settings), args.out, resume=not args.restart)
     rank_zero_only(print)(f"bundle: {bundle}")  # several processes may train together
 
