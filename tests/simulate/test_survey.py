@@ -16,7 +16,7 @@ from zoobot_3d.io import read_cutout, read_picture, read_table
 from zoobot_3d.marks import VolunteerMarks
 from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.simulate import survey as survey_module
-from zoobot_3d.simulate.answers import draw_votes, fractions_from_truth
+from zoobot_3d.simulate.answers import campaign_fractions, draw_votes, fractions_from_truth
 from zoobot_3d.simulate.catalogs import CATALOGUES, _drop_near_earlier, brick_id, iau_name, sky_positions
 from zoobot_3d.simulate.galaxies import draw_galaxy
 from zoobot_3d.simulate.survey import sdss_picture, simulate_survey
@@ -132,7 +132,7 @@ def test_tables_have_the_real_columns(survey, master):
         assert set(question.fraction_columns()) <= set(master.columns)
     assert (fractions["dr8_id"] == fractions["brickid"].astype(str) + "_" + fractions["objid"].astype(str)).all()
     votes = read_table(survey / CATALOGUES["gz_desi_votes"])
-    assert all(set(q.vote_columns(c)) <= set(votes) for q in schema.GZ_DESI_QUESTIONS for c in ("dr12", "dr5", "dr8"))
+    assert all(set(q.vote_columns(c)) <= set(votes) for c in ("dr12", "dr5", "dr8") for q in schema.CAMPAIGNS[c])
     totals = np.array([votes[schema.GZ_DESI_QUESTIONS[0].vote_columns(c)].sum(axis=1) for c in ("dr12", "dr5", "dr8")])
     assert ((totals > 0).sum(axis=0) == 1).all()  # each galaxy in one campaign
     gz2 = read_table(survey / CATALOGUES["gz2_votes"])
@@ -170,8 +170,21 @@ def test_a_broad_survey_looks_different_but_is_as_consistent(survey, tmp_path):
         wide, narrow = (read_picture(root / row[schema.COL_JPG]).mean(-1) for root in (tmp_path, survey))
         # What lies at the middle stays there.
         assert np.hypot(*np.subtract(brightest(wide), brightest(narrow))) < 4, galaxy
-    sizes = [(tmp_path / path).stat().st_size for path in broad[schema.COL_JPG]]
-    assert max(sizes) > 1.5 * min(sizes)
+    quantisation = {(tmp_path / path).read_bytes().split(b"\xff\xdb")[1] for path in broad[schema.COL_JPG]}
+    assert len(quantisation) > 1  # a table for each JPEG quality
+
+
+def test_votes_of_the_first_campaign_have_its_own_answers(survey, tmp_path):
+    votes = read_table(survey / CATALOGUES["gz_desi_votes"])
+    assert "bar-dr12_strong" not in votes
+    galaxy = draw_galaxy(np.random.default_rng(4), ra=150.0, dec=2.0, kind="spiral")
+    expected = fractions_from_truth(galaxy, 0.9, 0.6)
+    told = campaign_fractions(expected, "dr12")
+    for question in schema.CAMPAIGNS["dr12"]:
+        assert set(told[question.name]) == set(question.answers)
+        assert sum(told[question.name].values()) == pytest.approx(1)
+    assert told["bar"]["yes"] == pytest.approx(1 - expected["bar"]["no"])
+    assert campaign_fractions(expected, "dr8") == expected
 
 
 def test_a_broad_survey_is_not_continued_as_a_usual_one(tmp_path):

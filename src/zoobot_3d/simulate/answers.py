@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zoobot_3d import schema
 from zoobot_3d.simulate.galaxies import Galaxy
 
-__all__ = ["Fractions", "draw_votes", "fractions_from_truth", "gz2_fractions", "predicted_fractions"]
+__all__ = ["Fractions", "campaign_fractions", "draw_votes", "fractions_from_truth", "predicted_fractions"]
 
 Fractions = dict[str, dict[str, float]]
 """Question to answer to fraction; the answers of a question add up to 1."""
@@ -66,8 +66,38 @@ def fractions_from_truth(galaxy: Galaxy, arms_seen: float, bar_seen: float) -> F
     return expected
 
 
-def gz2_fractions(desi: Fractions) -> Fractions:
-    """Rewrite the same expectations with the questions of Galaxy Zoo 2."""
+def campaign_fractions(desi: Fractions, campaign: str) -> Fractions:
+    """Rewrite the same expectations with the questions of another campaign, a key of `zoobot_3d.schema.CAMPAIGNS`."""
+    return {"dr12": _dr12_fractions, "gz2": _gz2_fractions}.get(campaign, dict)(desi)
+
+
+def _dr12_fractions(desi: Fractions) -> Fractions:
+    bulge, bar, rounded, merging = desi["bulge-size"], desi["bar"], desi["how-rounded"], desi["merging"]
+    counts = desi["spiral-arm-count"]
+    told = 1 - counts["cant-tell"]
+    return desi | {
+        "bar": {"yes": bar["strong"] + bar["weak"], "no": bar["no"]},
+        "bulge-size": {
+            "dominant": bulge["dominant"] + 0.5 * bulge["large"],
+            "obvious": 0.5 * bulge["large"] + bulge["moderate"] + 0.5 * bulge["small"],
+            "none": 0.5 * bulge["small"] + bulge["none"],
+        },
+        "how-rounded": {
+            "completely": rounded["round"],
+            "in-between": rounded["in-between"],
+            "cigar-shaped": rounded["cigar-shaped"],
+        },
+        "spiral-arm-count": {answer: value / told for answer, value in counts.items() if answer != "cant-tell"},
+        "merging": {
+            "neither": merging["none"],
+            "tidal-debris": merging["minor-disturbance"],
+            "both": merging["major-disturbance"],
+            "merger": merging["merger"],
+        },
+    }
+
+
+def _gz2_fractions(desi: Fractions) -> Fractions:
     bulge, bar = desi["bulge-size"], desi["bar"]
     edge, rounded = desi["edge-on-bulge"], desi["how-rounded"]
     return {

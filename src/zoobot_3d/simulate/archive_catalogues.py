@@ -153,7 +153,7 @@ def _gz_decals_files(tables: _Tables) -> dict[str, pd.DataFrame]:
 def _campaign(votes: pd.DataFrame, campaign: str) -> pd.DataFrame:
     """Take the galaxies that a campaign asked about: votes, totals and fractions in columns without its name."""
     columns: dict[str, Any] = {name: votes[name] for name in (schema.COL_ID, schema.COL_RA, schema.COL_DEC)}
-    for question in schema.GZ_DESI_QUESTIONS:
+    for question in schema.CAMPAIGNS[campaign]:
         counts = votes[question.vote_columns(campaign)]
         total = counts.sum(axis=1)
         columns[f"{question.name}_total-votes"] = total

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zoobot_3d import schema
 from zoobot_3d.catalog import assign_split
 from zoobot_3d.io import atomic_path, write_parquet
-from zoobot_3d.simulate.answers import draw_votes, fractions_from_truth, gz2_fractions, predicted_fractions
+from zoobot_3d.simulate.answers import campaign_fractions, draw_votes, fractions_from_truth, predicted_fractions
 from zoobot_3d.simulate.galaxies import Galaxy
 
 __all__ = ["CATALOGUES", "GZ3D_COLUMNS", "brick_id", "catalog_rows", "iau_name", "sky_positions", "write_catalogs"]
@@ -163,20 +163,20 @@ def catalog_rows(
     }
     campaign = str(rng.choice(CAMPAIGNS, p=_CAMPAIGN_SHARES))
     people = int(rng.integers(5, 9) if campaign == "dr8" else rng.integers(36, 45))
-    counts = draw_votes(schema.GZ_DESI_QUESTIONS, expected, people, rng)
+    counts = draw_votes(schema.CAMPAIGNS[campaign], campaign_fractions(expected, campaign), people, rng)
     rows["gz_desi_votes"] = key | position
     for name in CAMPAIGNS:
         given = counts if name == campaign else {}
         rows["gz_desi_votes"] |= {
             column: given.get(f"{question.name}_{answer}", 0)
-            for question in schema.GZ_DESI_QUESTIONS
+            for question in schema.CAMPAIGNS[name]
             for column, answer in zip(question.vote_columns(name), question.answers, strict=True)
         }
     in_gz2, in_sami, measured = rng.random(3) < (_IN_GZ2, _IN_SAMI, _MEASURED)
     sdss_id = 587_722_981_000_000_000 + int(identity["objid"]) * 1000 + int(rng.integers(1000))
     if in_gz2:
         people = int(rng.integers(38, 52))
-        counts = draw_votes(schema.GZ2_QUESTIONS, gz2_fractions(expected), people, rng)
+        counts = draw_votes(schema.GZ2_QUESTIONS, campaign_fractions(expected, "gz2"), people, rng)
         yes = counts["bar_yes"], counts["has-spiral-arms_yes"]
         names = "GZ_total_classifications", "GZ_bar_votes", "GZ_spiral_votes"
         rows["gz3d"] |= dict(zip(names, (people, *yes), strict=True))

@@ -89,7 +89,7 @@ def combine_desi_votes(tables: Iterable[pd.DataFrame], names: str | os.PathLike[
     columns = [
         column
         for campaign in ("dr12", "dr5", "dr8")
-        for question in schema.GZ_DESI_QUESTIONS
+        for question in schema.CAMPAIGNS[campaign]
         for column in question.vote_columns(campaign)
     ]
     columns += sorted(set(frame.columns) - {*_START, *columns})
