@@ -1,11 +1,12 @@
 """How much of a full training do 50 marked galaxies of another look recover? Fine-tunes on them, and compares.
 
     python benchmarks/finetune.py --seeds 0 1 2
-    python benchmarks/finetune.py --galaxies 60 --full 40 --held-out 20 --few 12 --samples 64 --size 64   # a trial
+    python benchmarks/finetune.py --full 40 --held-out 20 --few 12 --samples 64   # a trial
 
-A network is trained on simulated DECaLS pictures (or ``--bundle`` names one that is). The other look shows the same
-kind of galaxies in one band, grey, through wider seeing, on pixels twice as wide, with twice the noise, stretched in
-another way, and 1.3 times smaller in the picture. On it, all scored on the same held-out galaxies, are compared
+Starts from the bundle of the package, which learned from simulated Legacy Surveys pictures (or ``--bundle`` names
+another). The other look shows the same kind of galaxies in one band, grey, through wider seeing, on pixels twice as
+wide, with twice the noise, stretched in another way, and 1.3 times smaller in the picture. On it, all scored on the
+same held-out galaxies, are compared
 
 - ``as_is``: that network, untouched;
 - ``scratch``: a fresh one trained on 50 galaxies (40 to learn from, 10 to choose the epoch);
@@ -52,7 +53,7 @@ OTHER = Instrument("another", 0.50, (1.8, 1.7, 1.6), (0.006, 0.010, 0.040), (0.1
 SMALLER = 1.3
 """Field of the other look's pictures over that of Galaxy Zoo's."""
 OTHER_PX = 256
-OTHER_SEED, BASE_SEED = 2, 1  # no galaxy is in both surveys
+OTHER_SEED = 2
 ARMS = ("as_is", "scratch", "fine_tuned", "frozen", "full")
 LABELS = {
     "as_is": "as it is",
@@ -106,37 +107,36 @@ def write_splits(catalog: pd.DataFrame, root: Path, seed: int, args: argparse.Na
     return paths
 
 
-def configure(arm: str, seed: int, catalog: Path, base: Path | None, args: argparse.Namespace) -> Config:
+def configure(arm: str, seed: int, catalog: Path, args: argparse.Namespace) -> Config:
     """Say how one network is trained."""
-    fresh = TrainConfig(loss="bce", epochs=100_000, max_steps=args.samples // args.batch_size, patience=0, seed=seed)
+    info = read_info(args.bundle)  # fresh networks are of the same kind
+    fresh = TrainConfig(
+        loss=info.loss,
+        epochs=100_000,
+        max_steps=args.samples // args.batch_size,
+        patience=0,
+        seed=seed,
+        precision=args.precision,
+    )
     settings = fresh
     if arm in ("fine_tuned", "frozen"):
         settings = replace(
             fresh,
-            init=str(base),
+            init=args.bundle,
             lr=args.fine_lr,
             max_steps=max(1, args.samples // args.batch_size // 4),
             layer_decay=args.layer_decay,
             freeze_encoder="all" if arm == "frozen" else 0,
         )
-    model = ModelConfig()
-    data = DataConfig(str(catalog), input_size=args.size, batch_size=args.batch_size, cache="ram")
-    if args.bundle is not None:  # whatever network it holds, the fresh ones are of the same kind
-        info = read_info(args.bundle)
-        model = ModelConfig(info.model_name, dict(info.model_options))
-        data = replace(data, input_size=info.input_size, field_fraction=info.field_fraction)
-        settings = replace(settings, loss=info.loss)
+    model = ModelConfig(info.model_name, dict(info.model_options))
+    data = DataConfig(
+        str(catalog),
+        input_size=info.input_size,
+        field_fraction=info.field_fraction,
+        batch_size=args.batch_size,
+        cache="ram",
+    )
     return Config(model, data, settings)
-
-
-def train_base(args: argparse.Namespace) -> Path:
-    """Train the network that is to be fine-tuned, unless one is given."""
-    if args.bundle is not None:
-        return args.bundle
-    survey = args.work / "base"
-    simulate_survey(survey, args.galaxies, seed=BASE_SEED, images_only=True)
-    folder = args.work / f"base-{args.galaxies}-{args.samples}-{args.size}"
-    return train(configure("base", 0, survey / DEFAULT_MASTER, None, args), folder)
 
 
 def identity(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -148,24 +148,24 @@ def identity(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "full": args.full,
         "held_out": args.held_out,
         "samples": args.samples,
-        "size": args.size,
+        "precision": args.precision,
         "batch_size": args.batch_size,
-        "base": args.bundle.name if args.bundle is not None else f"{args.galaxies} simulated",
+        "base": args.bundle,
         "fine_lr": args.fine_lr,
         "layer_decay": args.layer_decay,
     }
 
 
-def run(arm: str, seed: int, catalogs: dict[str, Path], base: Path, args: argparse.Namespace) -> dict[str, Any]:
+def run(arm: str, seed: int, catalogs: dict[str, Path], args: argparse.Namespace) -> dict[str, Any]:
     """Train one network, or go on with it, and score it on the galaxies held out."""
     catalog = catalogs["full" if arm == "full" else "few"]
     start = time.perf_counter()
-    bundle = base
+    bundle: str | Path = args.bundle
     if arm != "as_is":
         key = identity(arm, seed, args)
-        names = ("arm", "seed", "few", "full", "held_out", "samples", "size", "batch_size", "fine_lr", "layer_decay")
+        names = ("arm", "seed", "few", "full", "held_out", "samples", "batch_size", "fine_lr", "layer_decay")
         folder = args.work / "-".join(str(key[name]) for name in names)
-        bundle = train(configure(arm, seed, catalog, base, args), folder)
+        bundle = train(configure(arm, seed, catalog, args), folder)
     evaluation = evaluate_catalog(catalog, bundle, split="test", progress=False)
     return identity(arm, seed, args) | {
         "test": evaluation.model,
@@ -231,8 +231,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Train what is not in the file yet, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="to fine-tune; by default one is trained here")
-    parser.add_argument("--galaxies", type=int, default=2500, help="simulated to train that one on")
+    parser.add_argument("--bundle", default="default", help="to fine-tune; by default the package's own")
     parser.add_argument("--few", type=int, default=50, help="marked galaxies of the other look, validation among them")
     parser.add_argument("--full", type=int, default=1000, help="the same, for the full training")
     parser.add_argument("--held-out", type=int, default=400, help="galaxies all are scored on")
@@ -240,7 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, default=40_000, help="shown to fresh networks; a quarter to fine-tuned ones"
     )
-    parser.add_argument("--size", type=int, default=96, help="px, unless --bundle says")
+    parser.add_argument("--precision", default=TrainConfig().precision, help="as train.precision")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--fine-lr", type=float, default=1e-3, help="peak learning rate of the head when fine-tuning")
     parser.add_argument("--layer-decay", type=float, default=0.8)
@@ -252,7 +251,6 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    base = train_base(args)
     catalog = make_other_look(args.work / "other", args.full + args.held_out)
     shown = []
     for seed in args.seeds:
@@ -262,7 +260,7 @@ def main() -> None:
             row = next((row for row in done if all(row[k] == value for k, value in key.items())), None)
             if row is None:
                 print(f"{arm}, seed {seed}", flush=True)
-                row = run(arm, seed, catalogs, base, args)
+                row = run(arm, seed, catalogs, args)
                 with args.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
             shown.append(row)

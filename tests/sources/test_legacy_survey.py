@@ -170,7 +170,7 @@ def test_real_truncated_file_is_refused(realdata):
 
 def test_every_galaxy_comes_through_faults_to_the_byte(tmp_path, survey, galaxies, archive):
     fetch(galaxies, tmp_path / "calm", archive)
-    with Archive(survey, faults=Faults(share=0.3, seed=1, slow_seconds=0.01)) as faulty:
+    with Archive(survey, faults=Faults(share=0.3, seed=12, slow_seconds=0.01)) as faulty:
         summary = fetch(galaxies, tmp_path / "faulty", faulty)
         assert len({request.fault for request in faulty.requests} & {"500", "429", "reset", "zeros", "truncated"}) == 5
     assert (summary.done, summary.skipped, summary.failed, summary.failed_csv) == (N, 0, 0, None)
