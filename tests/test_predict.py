@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -14,6 +16,7 @@ from zoobot_3d.catalog import list_galaxies
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.grid import PixelGrid
 from zoobot_3d.predict import predict, read_masks, read_masks_and_sigma, run_root
+from zoobot_3d.schema import vote_columns
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,46 @@ def test_a_bad_picture_is_a_row_with_its_reason(pictures, segmenter, tmp_path):
     assert "expected a square" in frame.loc["oblong", "error"]
     assert frame.loc[["cut", "blank"], "spiral_mask_png"].isna().all()
     assert frame.loc[["a", "b", "c"], "error"].isna().all()
+
+
+@pytest.fixture
+def voters(tiny_bundle, tmp_path) -> list:
+    """Two bundles with vote heads, which share one question."""
+    bundles = []
+    for seed, campaigns in enumerate((["dr5"], ["dr5", "gz2"])):
+        torch.manual_seed(seed)
+        bundle = load_bundle(tiny_bundle)
+        columns = tuple(c for c in vote_columns(campaigns) if c.startswith(("bar-", "has-spiral-arms-")))
+        bundle.model.add_vote_head(len(columns))
+        bundles.append(save_bundle(tmp_path / f"voter{seed}", bundle.model, replace(bundle.info, votes=columns)))
+    return bundles
+
+
+def test_vote_heads_answer_beside_the_masks(pictures, voters, tmp_path):
+    one, two = (zoobot_3d.load_segmenter(bundle, device="cpu", batch_size=2) for bundle in voters)
+    both = zoobot_3d.load_segmenter(voters, device="cpu", batch_size=2)
+    predict(list_galaxies(pictures), both, tmp_path / "out")
+    frame = shards(tmp_path / "out")
+    answers = [name for name in frame if name.endswith("_fraction")]
+    assert answers == both.vote_names and len(answers) == 5 + 4
+    good = frame["error"].isna()
+    assert frame.loc[~good, answers].isna().all(axis=None)
+    for question in ("bar-dr5", "has-spiral-arms-dr5", "bar-gz2", "has-spiral-arms-gz2"):
+        columns = [name for name in answers if name.startswith(f"{question}_")]
+        assert frame.loc[good, columns].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
+    seen = [io.read_picture(pictures / f"{name}.jpg") for name in "abc"]
+    alone = [segmenter.vote_fractions(seen) for segmenter in (one, two)]
+    shared, only_two = "bar-dr5_weak_fraction", "bar-gz2_yes_fraction"
+    assert frame.loc[good, shared].to_numpy() == pytest.approx((alone[0][shared] + alone[1][shared]) / 2, abs=1e-6)
+    assert frame.loc[good, only_two].to_numpy() == pytest.approx(alone[1][only_two], abs=1e-6)
+    assert not np.allclose(alone[0][shared], alone[1][shared], atol=1e-4)
+    assert {name: len(column) for name, column in both.vote_fractions([]).items()} == dict.fromkeys(answers, 0)
+
+
+def test_without_a_vote_head_there_are_no_such_columns(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    assert not [name for name in shards(tmp_path / "out") if name.endswith("_fraction")]
+    assert segmenter.vote_fractions([]) == {}
 
 
 def test_masks_are_those_of_the_segmenter(pictures, segmenter, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,11 @@ def _grid_of(picture: NDArray[np.uint8], row: Any) -> PixelGrid:
 
 
 def _success(
-    row: Any, galaxy: _Galaxy, masks: NDArray[np.float32], sigma: NDArray[np.float32] | None
+    row: Any,
+    galaxy: _Galaxy,
+    masks: NDArray[np.float32],
+    sigma: NDArray[np.float32] | None,
+    votes: Mapping[str, float],
 ) -> dict[str, Any]:
     grid = galaxy.grid
     out: dict[str, Any] = {"id": row.id, "path": row.path, "error": None, "warning": galaxy.warning or None}
@@ -113,21 +117,21 @@ def _success(
         out[f"{name}_area_px"] = float((mask > _ON).sum())
     if sigma is not None:
         out |= {f"{name}_sigma_png": _sigma_png(plane) for name, plane in zip(CLASSES, sigma, strict=True)}
-    return out
+    return out | dict(votes)
 
 
 def _sigma_png(sigma: NDArray[np.float32]) -> bytes:
     return io.encode_mask_png(sigma / SIGMA_FULL)
 
 
-def _failure(row: Any, reason: str, uncertainty: bool) -> dict[str, Any]:
+def _failure(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) -> dict[str, Any]:
     out: dict[str, Any] = {"id": row.id, "path": row.path, "error": reason, "warning": None}
     out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan}
     for name in CLASSES:
         out |= {f"{name}_mask_png": None, f"{name}_max": np.nan, f"{name}_area_px": np.nan}
         if uncertainty:
             out[f"{name}_sigma_png"] = None
-    return out
+    return out | dict.fromkeys(votes, np.nan)
 
 
 def _save_masks(
@@ -258,12 +262,14 @@ def _run_shard(
             if uncertainty
             else ((mask, None) for mask in segmenter.segment_checked(pictures))
         )
+        answers = segmenter.vote_fractions(pictures)
+        votes = ({name: float(column[i]) for name, column in answers.items()} for i in range(len(pictures)))
         for row, galaxy in zip(batch, galaxies, strict=True):
             if isinstance(galaxy, str):
-                records.append(_failure(row, galaxy, uncertainty))
+                records.append(_failure(row, galaxy, uncertainty, segmenter.vote_names))
                 continue
             mask, sigma = next(predicted)
-            records.append(_success(row, galaxy, mask, sigma))
+            records.append(_success(row, galaxy, mask, sigma, next(votes)))
             if masks != "none":
                 writing.append(pool.submit(_save_masks, mask_folder, row, galaxy, mask, sigma, masks))
         if progress is not None:

@@ -17,6 +17,8 @@ from zoobot_3d.bundle import DEFAULT, Bundle, load_bundle
 from zoobot_3d.errors import BadPictureError, ConfigError
 from zoobot_3d.grid import PixelGrid, resample
 from zoobot_3d.losses import BetaBinomialLoss
+from zoobot_3d.models import SegmentationModel
+from zoobot_3d.schema import answers_per_question
 from zoobot_3d.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
 
 __all__ = ["Segmenter", "check_picture", "load_segmenter"]
@@ -198,6 +200,53 @@ class Segmenter:
         mean, variance = self._on_first(views, uncertain=True)
         return mean, np.sqrt(variance)
 
+    @property
+    def vote_names(self) -> list[str]:
+        """What `vote_fractions` tells: ``<question>-<campaign>_<answer>_fraction``; empty without a vote head."""
+        return [f"{name}_fraction" for name in dict.fromkeys(v for each in self.bundles for v in each.info.votes)]
+
+    def vote_fractions(self, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Predict what fraction of volunteers would give each answer about the whole galaxy.
+
+        The mean of the Dirichlet distribution that the vote head predicts for each question, and of all bundles that
+        have a head for it; test-time augmentation plays no part.
+
+        Parameters
+        ----------
+        pictures : sequence of numpy.ndarray
+            As in `segment_batch`.
+
+        Returns
+        -------
+        dict
+            Name, see `vote_names`, to (B,) float32 in 0-1; the answers of a question add up to 1. A question counts
+            as asked: how many arms a galaxy without any has is answered too.
+        """
+        if not self.vote_names:
+            return {}
+        for index, picture in enumerate(pictures):
+            check_picture(picture, f"picture {index}")
+        told: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.vote_names}
+        for member in self._members:
+            if votes := member.bundle.info.votes:
+                fractions = np.concatenate(
+                    [np.zeros((0, len(votes)), np.float32), *self._vote_batches(member, pictures)]
+                )
+                for name, column in zip(votes, fractions.T, strict=True):
+                    told[f"{name}_fraction"].append(column)
+        return {name: np.mean(columns, axis=0) for name, columns in told.items()}
+
+    def _vote_batches(self, member: _Member, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the fractions (B, answers) of one network, a batch at a time."""
+        questions = answers_per_question(member.bundle.info.votes)
+        for start in range(0, len(pictures), self.batch_size):
+            chunk = pictures[start : start + self.batch_size]
+            views = np.stack([member.see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in chunk])
+            with torch.inference_mode():
+                concentrations = member.vote(torch.from_numpy(views).to(self.device))
+            parts = concentrations.split(questions, dim=1)
+            yield torch.cat([part / part.sum(dim=1, keepdim=True) for part in parts], dim=1).cpu().numpy()
+
     def _on_first(
         self, views: NDArray[Any] | Sequence[NDArray[Any]], *, uncertain: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -257,7 +306,7 @@ class _Member:
     """One network of an ensemble, on its device."""
 
     bundle: Bundle
-    model: torch.nn.Module
+    model: SegmentationModel
     view: PixelGrid
     """What it sees, floating, in units of the picture's side."""
 
@@ -281,6 +330,12 @@ class _Member:
         """Predict fractions and, if asked for and known, their variance."""
         raw = self.model(views)
         return self.bundle.fraction(raw).float(), self.bundle.variance(raw) if uncertain else None
+
+    def vote(self, views: Tensor) -> Tensor:
+        """Predict concentrations (B, answers) with the vote head."""
+        assert self.model.vote_head is not None
+        concentrations: Tensor = self.model.vote_head(self.model.encoder(views))
+        return concentrations
 
 
 def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np.float32] | None]:
