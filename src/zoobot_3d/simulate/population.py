@@ -90,7 +90,7 @@ def draw_galaxy(rng: np.random.Generator, *, ra: float, dec: float, kind: Kind |
 
 def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: float, dec: float) -> Galaxy:
     """Bulge and smooth disk."""
-    inclination = float(np.degrees(np.arccos(rng.uniform(0.36, 1.0))))
+    inclination = float(np.degrees(np.arccos(rng.uniform(0.2, 1.0))))
     if kind == "edge-on":
         inclination = float(rng.uniform(82, 90))
     pa = float(rng.uniform(0, 180))
@@ -111,6 +111,10 @@ def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: fl
     else:
         axis_ratio = float(round_ * (1 - 0.55 * (1 - flatten)))
         bulge_radius = disk_scale * float(np.clip(0.17 * np.sqrt(bulge / 0.25), 0.07, 0.5) * rng.uniform(0.55, 1.15))
+    if kind == "lenticular" and rng.random() < 0.35:
+        # A small disk in a large spheroid: long in the middle, round outside, and no bar for all that.
+        bulge, axis_ratio = float(rng.uniform(0.45, 0.75)), float(rng.uniform(0.6, 0.95))
+        bulge_radius = disk_scale * float(rng.uniform(0.9, 1.8))
     truncated = rng.random() < 0.6
     return Galaxy(
         kind=kind,

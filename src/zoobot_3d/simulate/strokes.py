@@ -139,7 +139,7 @@ def box(middle: Array, along: Array, semi_length: float, semi_width: float, rng:
     direction = np.array([cos * along[0] - sin * along[1], sin * along[0] + cos * along[1]])
     across = np.array([-direction[1], direction[0]])
     length = semi_length * np.exp(rng.normal(0.0, 0.14))
-    width = float(np.clip(semi_width, 0.14 * length, 0.3 * length) * np.exp(rng.normal(0.1, 0.28)))
+    width = float(np.clip(semi_width, 0.14 * length, 0.3 * length) * np.exp(rng.normal(0.3, 0.28)))
     signs = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])[:: rng.choice((-1, 1))]
     corners = middle + rng.normal(0, 1.5, 2) + signs[:, :1] * length * direction + signs[:, 1:] * width * across
     corners += rng.normal(0, 0.04 * length + 0.6, corners.shape)

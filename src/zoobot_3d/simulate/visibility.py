@@ -34,11 +34,14 @@ class Trace:
         (n,) pixel coordinates, from the inner to the outer end.
     half_width : numpy.ndarray
         (n,) half width of the lane in pixels.
+    inner : float
+        Pixels along the line, from its beginning, that lead to the lane from the nucleus and are not part of it.
     """
 
     x: Array
     y: Array
     half_width: Array
+    inner: float = 0.0
 
     def reversed(self) -> Trace:
         """Return the same line from the other end."""
@@ -58,7 +61,8 @@ class Trace:
         """Return the line with points about every ``step`` pixels of arc, at least 8."""
         arc = self.steps()
         at = np.linspace(0, arc[-1], max(8, int(arc[-1] / step) + 1))
-        return Trace(np.interp(at, arc, self.x), np.interp(at, arc, self.y), np.interp(at, arc, self.half_width))
+        x, y, half_width = (np.interp(at, arc, values) for values in (self.x, self.y, self.half_width))
+        return Trace(x, y, half_width, self.inner)
 
 
 @dataclass(frozen=True)

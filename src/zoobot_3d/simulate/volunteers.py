@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from zoobot_3d.simulate.visibility import (
 
 __all__ = ["draw_bar_paths", "draw_marks", "draw_spiral_paths"]
 
-ARM_THRESHOLD, ARM_SPREAD = 2.3, 0.6
+ARM_THRESHOLD, ARM_SPREAD = 4.0, 0.5
 """Median contrast in JND from which a person marks an arm, and scatter of its logarithm between people."""
 FOLLOW = 0.3
 """Once an arm has caught the eye it is followed as far as this part of the contrast that it took."""
@@ -265,7 +265,9 @@ def _visible_parts(person: Person, seen: Sequence[tuple[Trace, Array]], rng: np.
             if np.count_nonzero(contrast[run] > needed) * step < 3 * width:
                 continue
             spare = rng.integers(-1, 4, 2) * width / step  # people stop a little early or carry on a little
-            start = 0 if _goes_on_inward(run.start, step, person, rng) else max(0, int(run.start - spare[0]))
+            first = int(lane.inner / step)
+            inward = _goes_on_inward(run.start - first, step, person, rng)
+            start = 0 if inward else max(first, int(run.start - spare[0]))
             stop = min(len(lane.x), int(run.stop + spare[1]))
             part = slice(start, max(stop, start + 4))
             if len(lane.x[part]) >= 4:
@@ -276,7 +278,7 @@ def _visible_parts(person: Person, seen: Sequence[tuple[Trace, Array]], rng: np.
 
 
 def _goes_on_inward(start: int, step: float, person: Person, rng: np.random.Generator) -> bool:
-    """Tell whether a person carries a lane seen from index ``start`` on back to its inner end."""
+    """Tell whether a person carries a lane, seen from ``start`` steps after its beginning on, back to the nucleus."""
     return start * step < 90 and rng.random() < person.inward
 
 
@@ -384,4 +386,5 @@ def _trace(ridge: Ridge, grid: PixelGrid) -> Trace:
     """Move a lane from arcsec on the sky to the picture's pixels, as wide as seeing leaves it."""
     x, y = grid.offset_to_pixel(ridge.xi, ridge.eta)
     half_width = np.hypot(ridge.half_width, SEEING_HALF_WIDTH) / grid.pixscale
-    return Trace(x, y, np.broadcast_to(half_width, x.shape))
+    trace = Trace(x, y, np.broadcast_to(half_width, x.shape))
+    return replace(trace, inner=float(trace.steps()[ridge.n_inner]))
