@@ -185,7 +185,7 @@ def test_drawn_bars_state_their_projection():
 def test_pitch_and_hand_are_recovered_along_the_ridge(pitch, hand):
     galaxy = plain_galaxy(inclination=50.0, pa=70.0, arms=(arm(pitch=pitch, handedness=hand),))
     (ridge,) = arm_ridges(galaxy)
-    u, v = galaxy.to_plane(ridge.xi, ridge.eta)
+    u, v = galaxy.to_plane(ridge.xi[ridge.n_inner :], ridge.eta[ridge.n_inner :])
     slope = np.polyfit(np.log(np.hypot(u, v)), np.unwrap(np.arctan2(v, u)), 1)[0]
     assert np.degrees(np.arctan(1 / slope)) == pytest.approx(hand * pitch, abs=0.1)
 
@@ -193,7 +193,17 @@ def test_pitch_and_hand_are_recovered_along_the_ridge(pitch, hand):
 def test_a_positive_hand_winds_anticlockwise_on_the_sky():
     (ridge,) = arm_ridges(plain_galaxy(arms=(arm(pitch=15.0),)))
     position_angle = np.unwrap(np.arctan2(ridge.xi, ridge.eta))  # grows from north through east: anticlockwise
-    assert np.all(np.diff(position_angle) > 0)
+    assert np.all(np.diff(position_angle[ridge.n_inner :]) > 0)
+
+
+def test_a_ridge_leads_from_the_nucleus_to_the_arm():
+    made = arm(pitch=15.0)
+    (ridge,) = arm_ridges(plain_galaxy(inclination=0.0, arms=(made,)))
+    radius, inner = np.hypot(ridge.xi, ridge.eta), ridge.n_inner
+    assert radius[inner] == pytest.approx(made.r_start, rel=1e-5)
+    assert radius[0] < 0.2 * made.r_start and np.all(np.diff(radius) > 0)
+    direction = np.arctan2(ridge.xi, ridge.eta)
+    assert direction[:inner] == pytest.approx(direction[inner], abs=1e-5)  # straight, as along a bar
 
 
 @pytest.mark.parametrize("hand", [1, -1])

@@ -68,6 +68,17 @@ def test_an_arm_is_drawn_as_far_as_it_is_seen():
     assert on_lane[half + 25 :].mean() < 1.5
 
 
+def test_many_but_not_all_carry_an_arm_on_to_the_nucleus():
+    whole = arm()
+    begin = len(whole.x) // 3
+    view = look(picture(DISK + lane(points(whole)[begin:], 60)))
+    lead = float(whole.steps()[begin])
+    lane_and_lead = Trace(whole.x, whole.y, whole.half_width, inner=lead)
+    votes = rasterize_marks(draw_spiral_paths(view, [lane_and_lead], np.random.default_rng(3), n_asked=60), (N, N))
+    on_lane = votes[np.round(whole.y).astype(int), np.round(whole.x).astype(int)]
+    assert 0.3 < on_lane[5 : begin - 8].mean() / on_lane[begin + 8 : -15].mean() < 0.95
+
+
 def test_votes_lie_on_the_lane_and_people_agree():
     view = look(picture(DISK + lane(points(arm()), 60)))
     votes = rasterize_marks(draw_spiral_paths(view, [arm()], np.random.default_rng(4)), (N, N))
