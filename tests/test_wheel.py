@@ -29,6 +29,10 @@ def test_wheel_works_outside_the_checkout(tmp_path):
     run("-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel)
     away = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(site)}}
     assert Path(run("-c", "import zoobot_3d; print(zoobot_3d.__file__)", **away).strip()).is_relative_to(site)
+    assert wheel.stat().st_size < 9e6
     command = "import sys; from zoobot_3d.cli import main; sys.exit(main())"
     run("-c", command, "simulate", "survey", "--galaxies", 2, "--workers", 1, **away)
     assert len(list((tmp_path / "survey").rglob("*.jpg"))) == 2
+    run("-c", command, "predict", "survey/images/jpg", "--out", "masks", "--device", "cpu", **away)
+    found = run("-c", "from zoobot_3d.predict import read_masks; print(len(list(read_masks('masks'))))", **away)
+    assert found.strip() == "2"
