@@ -104,6 +104,37 @@ def test_pixels_next_to_unknown_ones_become_unknown():
     assert (moved[0, 1, :, 1:] > 0).all()
 
 
+def test_a_bend_that_is_the_same_everywhere_is_a_shift(sample):
+    bend = torch.zeros(1, 2, 4, 4)
+    bend[:, 0] = 0.25  # looks 4 px further right: what is there moves left
+    bent, bent_votes, bent_asked = warp(*sample, affine(), SIZE, bend)
+    moved, moved_votes, moved_asked = warp(*sample, affine(shift_x=-0.25), SIZE)
+    torch.testing.assert_close(bent, moved, atol=1e-4, rtol=0)
+    torch.testing.assert_close(bent_votes, moved_votes, atol=1e-3, rtol=0)
+    assert torch.equal(bent_asked, moved_asked)
+
+
+def test_a_bend_moves_picture_and_masks_together_and_smoothly():
+    picture = disc(32, 16).expand(1, 3, 64, 64)
+    votes = 15 * disc(32, 16).expand(1, 2, 64, 64)
+    bend = torch.zeros(1, 2, 3, 3)
+    bend[0, 1, 0] = -0.125  # the upper edge looks 8 px further up, the middle and below stay: things above move down
+    bent, bent_votes, _ = warp(picture, votes, torch.tensor([[15, 15]]), affine(), 64, bend)
+    torch.testing.assert_close(bent_votes / 15, bent[:, :2])
+    x, y = centroid(bent[0, 0])
+    assert x == pytest.approx(32, abs=0.1)
+    assert 18 < y < 22
+    low = disc(32, 50).expand(1, 3, 64, 64)
+    assert centroid(warp(low, votes, torch.tensor([[15, 15]]), affine(), 64, bend)[0][0, 0])[1] == pytest.approx(
+        50, abs=1
+    )
+
+
+def test_bends_have_the_scatter_that_was_asked_for():
+    assert Augment(bend=0.0).draw_bend(2, torch.device("cpu")) is None
+    assert Augment(bend=0.03, seed=0).draw_bend(500, torch.device("cpu")).std() == pytest.approx(0.03, rel=0.05)
+
+
 def test_class_nobody_was_asked_stays_unknown(sample):
     picture, votes, _ = sample
     _, _, asked = Augment(seed=0)(picture, votes, torch.tensor([[0, 15]]))
@@ -171,7 +202,7 @@ def test_draws_stay_within_their_limits():
 
 
 def test_jitter_is_for_the_picture_alone(sample):
-    still = {"rotate": 0.0, "scale": 1.0, "shift": 0.0, "flip": False}
+    still = {"rotate": 0.0, "scale": 1.0, "shift": 0.0, "flip": False, "bend": 0.0}
     picture, votes, asked = Augment(**still, seed=0)(*sample)
     assert (picture - sample[0]).abs().mean() > 0.01
     torch.testing.assert_close(votes, sample[1].float(), atol=1e-4, rtol=0)
@@ -203,5 +234,7 @@ def test_wrong_input_is_refused(sample):
         Augment()(picture, votes[..., :8, :8], asked)
     with pytest.raises(ConfigError, match="scale >= 1"):
         Augment(scale=0.8)
+    with pytest.raises(ConfigError, match="bend and photometric >= 0"):
+        Augment(bend=-0.1)
     with pytest.raises(ConfigError, match="cannot crop 20 px from 16 x 16 px"):
         center_crop(picture, 20)

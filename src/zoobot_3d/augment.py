@@ -1,4 +1,4 @@
-"""Augmentation for training: one random affine for picture and masks, and photometric jitter of the picture alone.
+"""Augmentation for training: one random affine and bend for picture and masks, photometric jitter of the picture alone.
 
 Torch only; runs on whole batches, on whatever device they are on. Never called in validation, test or prediction,
 which use `center_crop`. A galaxy has no upright orientation, so any rotation and a mirror are fair; scale and shift
@@ -19,6 +19,8 @@ from zoobot_3d.labels import broadcast_asked
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 _EDGE_TOLERANCE = 1e-4  # of half a side: float32 rounding of the sampling grid
+_BEND_KNOTS = 6  # a side: a bend is smooth over a fifth of the picture
+_SHADE_KNOTS = 5
 
 
 def center_crop(array: Tensor, out_size: int) -> Tensor:
@@ -79,9 +81,9 @@ class Affine:
 
 
 def warp(
-    pictures: Tensor, votes: Tensor, n_asked: Tensor, affine: Affine, out_size: int
+    pictures: Tensor, votes: Tensor, n_asked: Tensor, affine: Affine, out_size: int, bend: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply one affine to pictures and labels with one bilinear interpolation.
+    """Apply one affine, and a bend if given, to pictures and labels with one bilinear interpolation.
 
     Parameters
     ----------
@@ -95,6 +97,9 @@ def warp(
         On the device of the pictures.
     out_size : int
         Side of the output; the affine works about the centre, at the input's pixel scale.
+    bend : Tensor, optional
+        (B, 2, K, K) shifts of the places looked at, to the right and down, as fractions of the output's side, at knots
+        spread evenly over the output; smooth between them.
 
     Returns
     -------
@@ -107,6 +112,9 @@ def warp(
     grid = functional.affine_grid(
         affine.sampling_matrices() * (out_size / side), [len(pictures), 1, out_size, out_size], align_corners=False
     )
+    if bend is not None:
+        shift = _smooth(bend, out_size).mul_(2.0 * out_size / side)
+        grid = grid + shift.permute(0, 2, 3, 1)
     asked = broadcast_asked(n_asked, votes)
     # Bytes are joined before they become floats, which is faster; not every pair of other types can be joined.
     layers = [pictures, votes] if votes.dtype == pictures.dtype else [pictures.float(), votes.float()]
@@ -142,8 +150,12 @@ class Augment(nn.Module):
         Largest shift along each axis, as a fraction of the output's side.
     flip : bool
         Mirror half of the samples.
+    bend : float
+        Scatter of smooth shifts that differ from place to place, as a fraction of the output's side: arms get the kinks
+        and galaxies the lopsidedness that recipes of few numbers do not have. 0 is none.
     photometric : float
-        Strength of the jitter of brightness, gamma, colour, sky level, sharpness and noise; 1 is mild, 0 is none.
+        Strength of the jitter of brightness, gamma, colour, sky level, shading, sharpness and noise; 1 is mild, 0 is
+        none.
     seed : int, optional
         Makes the sequence of draws repeatable on one kind of device; by default it follows torch's own seed. Processes
         that train together should each have their own.
@@ -162,6 +174,7 @@ class Augment(nn.Module):
         scale: float = 1.25,
         shift: float = 0.04,
         flip: bool = True,
+        bend: float = 0.015,
         photometric: float = 1.0,
         seed: int | None = None,
     ) -> None:
@@ -170,15 +183,17 @@ class Augment(nn.Module):
             rotate < 0
             or scale < 1
             or not 0 <= shift < 0.5
+            or bend < 0
             or photometric < 0
             or (out_size is not None and out_size < 1)
         ):
             raise ConfigError(
-                f"augment: rotate {rotate}, scale {scale}, shift {shift}, photometric {photometric}, out_size "
-                f"{out_size}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, photometric >= 0, out_size >= 1"
+                f"augment: rotate {rotate}, scale {scale}, shift {shift}, bend {bend}, photometric {photometric}, "
+                f"out_size {out_size}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, bend and photometric >= 0, "
+                "out_size >= 1"
             )
         self.out_size, self.rotate, self.scale, self.shift = out_size, rotate, scale, shift
-        self.flip, self.photometric = flip, photometric
+        self.flip, self.bend, self.photometric = flip, bend, photometric
         self.seed = torch.initial_seed() if seed is None else seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -203,6 +218,13 @@ class Augment(nn.Module):
             mirror=((mirror > 0) & self.flip).float(),
         )
 
+    def draw_bend(self, batch: int, device: torch.device) -> Tensor | None:
+        """Draw the smooth shifts of one batch, (B, 2, K, K); None without a bend."""
+        if not self.bend:
+            return None
+        shape = (batch, 2, _BEND_KNOTS, _BEND_KNOTS)
+        return self.bend * torch.randn(shape, generator=self._generator(device), device=device)
+
     def jitter(self, pictures: Tensor) -> Tensor:
         """Return pictures, float (B, 3, H, W) in 0-1, as another camera, night or screen would show them."""
         batch, device, strength = len(pictures), pictures.device, self.photometric
@@ -213,6 +235,9 @@ class Augment(nn.Module):
         gain = torch.exp(self._uniform(batch, 0.2 * strength, device) + self._uniform(batch, 0.1 * strength, device, 3))
         sky = self._uniform(batch, 0.03 * strength, device, 3)
         pictures = pictures.clamp(0.0, 1.0).pow_(gamma).mul_(gain).add_(sky)
+
+        knots = torch.randn((batch, 1, _SHADE_KNOTS, _SHADE_KNOTS), generator=generator, device=device)
+        pictures *= _smooth(0.12 * strength * knots, pictures.shape[-1]).exp_()  # disks are not as even as recipes
 
         pick = torch.rand((4, batch), generator=generator, device=device)
         pale = (pick[0] < min(1.0, 0.15 * strength)).nonzero().flatten()
@@ -273,7 +298,13 @@ class Augment(nn.Module):
             )
         with torch.autocast(pictures.device.type, enabled=False):  # half precision would shift a grid by a pixel
             affine = self.draw_affine(len(pictures), pictures.device)
-            warped, votes, n_asked = warp(pictures, votes, n_asked, affine, out_size)
+            bend = self.draw_bend(len(pictures), pictures.device)
+            warped, votes, n_asked = warp(pictures, votes, n_asked, affine, out_size, bend)
             if pictures.dtype == torch.uint8:
                 warped = warped.mul_(1.0 / 255.0)
             return (self.jitter(warped) if self.photometric else warped), votes, n_asked
+
+
+def _smooth(knots: Tensor, size: int) -> Tensor:
+    """Interpolate (B, C, K, K) to (B, C, size, size) by cubics, the outer knots on the outer pixels."""
+    return functional.interpolate(knots, size=(size, size), mode="bicubic", align_corners=True)

@@ -200,7 +200,7 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
     # Arms run in to the bulge, or to the bar that drives them.
     start = bar.intrinsic_length * rng.uniform(0.8, 1.0) if bar else h * rng.uniform(0.12, 0.5)
     first = bar.angle if bar else rng.uniform(0, 360)
-    wide = float(rng.uniform(0.09, 0.20)) * h
+    wide = float(rng.uniform(0.10, 0.25)) * h
     end = h * float(rng.uniform(1.9, 3.8))
     arms = []
     for i in range(n):

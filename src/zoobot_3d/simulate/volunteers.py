@@ -35,7 +35,7 @@ from zoobot_3d.simulate.visibility import (
 
 __all__ = ["draw_bar_paths", "draw_marks", "draw_spiral_paths"]
 
-ARM_THRESHOLD, ARM_SPREAD = 4.0, 0.5
+ARM_THRESHOLD, ARM_SPREAD = 2.5, 0.5
 """Median contrast in JND from which a person marks an arm, and scatter of its logarithm between people."""
 FOLLOW = 0.3
 """Once an arm has caught the eye it is followed as far as this part of the contrast that it took."""
