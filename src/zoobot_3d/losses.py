@@ -254,16 +254,15 @@ def build_loss(name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,)
 class DirichletMultinomialLoss(nn.Module):
     """Dirichlet-multinomial negative log likelihood of the answers to several questions about whole galaxies.
 
-    Of a question to which N volunteers gave the counts k, and a network the concentrations c, with n their sum::
+    Of a question to which N volunteers gave the counts k, and a network the concentrations c, with n their sum, and
+    with G the gamma function::
 
-        cost = -(log G(n) - log G(N + n) + sum_i [log G(k_i + c_i) - log G(c_i)]),   G the gamma function
+        cost = -(log N! + log G(n) - log G(N + n) + sum_i [log G(k_i + c_i) - log G(c_i) - log k_i!])
 
-    This is ``-scipy.stats.dirichlet_multinomial.logpmf(k, c, N)`` without the multinomial coefficient N! / prod k_i!,
-    which no parameter changes: as in the likelihoods of pixels above, costs differ from scipy's by a constant of the
-    data alone. The costs of a galaxy's questions add up (Walmsley et al. 2022, MNRAS 509, 3966, section 4.1). A
-    question that nobody was asked costs exactly 0 and has no gradient. The loss is the sum over all galaxies and
-    questions, divided by the number of votes: the cost of a vote, so that it is of the size of the losses of pixels,
-    and galaxies weigh as much as is known of them.
+    This is ``-scipy.stats.dirichlet_multinomial.logpmf(k, c, N)``. The costs of a galaxy's questions add up (Walmsley
+    et al. 2022, MNRAS 509, 3966, section 4.1). A question that nobody was asked costs exactly 0 and has no gradient.
+    The loss is the sum over all galaxies and questions, divided by the number of votes: the cost of a vote, so that it
+    is of the size of the losses of pixels, and galaxies weigh as much as is known of them.
 
     Parameters
     ----------
@@ -319,7 +318,8 @@ class DirichletMultinomialLoss(nn.Module):
 
 
 def _dirichlet_multinomial(concentrations: Tensor, counts: Tensor) -> Tensor:
-    """Cost (B,) of one question, without the multinomial coefficient. Each bracket is exactly 0 where counts are."""
+    """Cost (B,) of one question. Each bracket is exactly 0 where counts are."""
     spread, votes = concentrations.sum(dim=1), counts.sum(dim=1)
     ours = (torch.lgamma(counts + concentrations) - torch.lgamma(concentrations)).sum(dim=1)
-    return torch.lgamma(votes + spread) - torch.lgamma(spread) - ours
+    orders = torch.lgamma(votes + 1) - torch.lgamma(counts + 1).sum(dim=1)  # no parameter changes it
+    return torch.lgamma(votes + spread) - torch.lgamma(spread) - ours - orders
