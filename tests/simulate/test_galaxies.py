@@ -196,14 +196,33 @@ def test_a_positive_hand_winds_anticlockwise_on_the_sky():
     assert np.all(np.diff(position_angle[ridge.n_inner :]) > 0)
 
 
-def test_a_ridge_leads_from_the_nucleus_to_the_arm():
+def test_a_ridge_leads_from_the_nucleus_along_the_bar_to_the_arm():
     made = arm(pitch=15.0)
-    (ridge,) = arm_ridges(plain_galaxy(inclination=0.0, arms=(made,)))
+    bar = Bar(made.r_start, made.r_start, 0.0, 0.0, 0.2, 0.1, "flat", 3.0, 0.0)
+    (ridge,) = arm_ridges(plain_galaxy(inclination=0.0, arms=(made,), bar=bar))
     radius, inner = np.hypot(ridge.xi, ridge.eta), ridge.n_inner
     assert radius[inner] == pytest.approx(made.r_start, rel=1e-5)
     assert radius[0] < 0.2 * made.r_start and np.all(np.diff(radius) > 0)
     direction = np.arctan2(ridge.xi, ridge.eta)
-    assert direction[:inner] == pytest.approx(direction[inner], abs=1e-5)  # straight, as along a bar
+    assert direction[:inner] == pytest.approx(direction[inner], abs=1e-5)
+
+
+def test_without_a_bar_a_ridge_is_the_same_spiral_all_the_way():
+    made = arm(pitch=15.0, wobble=(0.0, 1.0, 0.0))
+    (ridge,) = arm_ridges(plain_galaxy(inclination=0.0, arms=(made,)))
+    radius, angle = np.hypot(ridge.xi, ridge.eta), np.unwrap(np.arctan2(ridge.xi, ridge.eta))
+    assert radius[0] < 0.4 * made.r_start and radius[ridge.n_inner] == pytest.approx(made.r_start, rel=1e-5)
+    slope, _ = np.polyfit(np.log(radius), angle, 1)
+    assert np.ptp(angle - slope * np.log(radius)) < 1e-4
+    assert np.degrees(np.arctan(1 / abs(slope))) == pytest.approx(15.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("youth", "colour"), [(0.0, (0.9, 0.7)), (0.5, (0.6, 0.45)), (1.0, (0.3, 0.2))])
+def test_a_bar_has_a_colour_between_bulge_and_disk(youth, colour):
+    bar = Bar(5.0, 5.0, 0.0, 0.0, 0.2, 1.0, "flat", 3.0, 0.0, youth)  # all of the galaxy's light
+    galaxy = plain_galaxy(bulge_fraction=0.0, colour_old=(0.9, 0.7), colour_disk=(0.3, 0.2), bar=bar)
+    g, r, z = -2.5 * np.log10(photometry(galaxy).flux)
+    assert (g - r, r - z) == pytest.approx(colour, abs=1e-3)
 
 
 @pytest.mark.parametrize("hand", [1, -1])
@@ -227,7 +246,7 @@ def test_ridges_lie_on_the_crest_of_the_light(monkeypatch, hand):
 
 def test_half_width_is_that_of_the_arm_face_on():
     (ridge,) = arm_ridges(plain_galaxy(arms=(arm(),)))
-    assert ridge.half_width[0] == pytest.approx(1.4 * 0.5, rel=0.02)
+    assert ridge.half_width[ridge.n_inner] == pytest.approx(1.4 * 0.5, rel=0.02)
     assert ridge.half_width[-1] == pytest.approx(1.4 * 0.5 * np.sqrt(3), rel=0.02)
 
 

@@ -142,7 +142,7 @@ def _components(galaxy: Galaxy, xi: Floats, eta: Floats) -> tuple[Floats, Floats
     disk = _disk(galaxy, radius, angle, optical_depth)
     bar = none
     if galaxy.bar:
-        bar = _bar(galaxy.bar, u, v, galaxy.dust.lanes, optical_depth) * old
+        bar = _bar(galaxy.bar, u, v, galaxy.dust.lanes, optical_depth) * _bar_colour(galaxy, galaxy.bar)
     dimming = np.exp(-optical_depth * EXTINCTION[:, None, None])
     if (
         galaxy.dust.layer > 0
@@ -258,6 +258,12 @@ def _add_ring(ring: Ring, radius: Floats, angle: Floats, old: Floats, young: Flo
     fraction = np.float32(min(ring.blueness / _YOUNG_COLOUR[0], 1.0))
     young += fraction * light
     old += (1 - fraction) * light
+
+
+def _bar_colour(galaxy: Galaxy, bar: Bar) -> Floats:
+    """Flux ratios (3, 1, 1) of a bar's light, between those of bulge and disk."""
+    (g_r, r_z), disk = galaxy.colour_old, galaxy.colour_disk
+    return band_ratios(g_r + bar.youth * (disk[0] - g_r), r_z + bar.youth * (disk[1] - r_z))[:, None, None]
 
 
 def _bar(bar: Bar, u: Floats, v: Floats, lanes: float, optical_depth: Floats) -> Floats:

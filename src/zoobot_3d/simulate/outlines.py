@@ -24,7 +24,8 @@ class Ridge:
     half_width : numpy.ndarray
         From the centre-line to the visible edge, measured across the projected arm, arcsec. Without seeing.
     n_inner : int
-        Points at the beginning that lead from the nucleus to where the arm shines: along the bar, if there is one.
+        Points at the beginning that lead from near the nucleus to where the arm shines: along the bar if there is one,
+        otherwise along the arm's own spiral carried on inward.
     """
 
     xi: NDArray[np.float64]
@@ -33,7 +34,8 @@ class Ridge:
     n_inner: int = 0
 
 
-_INNER = np.arange(0.15, 0.99, 0.07)  # radii of the inner points, over that where the arm begins to shine
+_ALONG_BAR = np.arange(0.15, 0.99, 0.07)  # radii of the inner points, over that where the arm begins to shine
+_INWARD = np.arange(0.3, 0.99, 0.06)
 _EDGE_SIGMAS = 1.4  # where a Gaussian ridge has fallen to 0.38 of its peak: about where people place an outline
 
 
@@ -48,19 +50,20 @@ def arm_ridges(galaxy: Galaxy, *, n_points: int = 80) -> list[Ridge]:
         Points along the arm itself, evenly spaced in the logarithm of the radius.
     """
     ridges = []
+    inner = _ALONG_BAR if galaxy.bar else _INWARD
     for arm in galaxy.arms:
-        radius = np.concatenate([_INNER * arm.r_start, np.geomspace(arm.r_start, arm.r_end, n_points)])
-        angle = arm.ridge_angle(np.maximum(radius, arm.r_start))
+        radius = np.concatenate([inner * arm.r_start, np.geomspace(arm.r_start, arm.r_end, n_points)])
+        angle = arm.ridge_angle(np.maximum(radius, arm.r_start) if galaxy.bar else radius)
         u, v = radius * np.cos(angle), radius * np.sin(angle)
         du, dv = np.gradient(u), np.gradient(v)
         norm = np.hypot(du, dv)
-        reach = _EDGE_SIGMAS * arm.half_width(np.maximum(radius, arm.r_start))
+        reach = _EDGE_SIGMAS * arm.half_width(np.maximum(radius, 0.5 * arm.r_start))
         xi, eta = galaxy.to_sky(u, v)
         # The edge of the arm, projected, measured across the projected centre-line.
         xi_edge, eta_edge = galaxy.to_sky(u - dv / norm * reach, v + du / norm * reach)
         dxi, deta = np.gradient(xi), np.gradient(eta)
         across = np.abs((xi_edge - xi) * deta - (eta_edge - eta) * dxi) / np.hypot(dxi, deta)
-        ridges.append(Ridge(xi.astype(float), eta.astype(float), across, len(_INNER)))
+        ridges.append(Ridge(xi.astype(float), eta.astype(float), across, len(inner)))
     return ridges
 
 

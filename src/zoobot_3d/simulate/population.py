@@ -63,7 +63,8 @@ def draw_galaxy(rng: np.random.Generator, *, ra: float, dec: float, kind: Kind |
     galaxy = _body(rng, kind, late, size, ra, dec)
     redshift = _redshift(rng, brightness, size, late)
     galaxy = replace(galaxy, redshift=redshift, **_colours(rng, galaxy.kind, late, redshift))
-    if kind in _BARRED and rng.random() < _BARRED[kind]:
+    within_spheroid = kind == "lenticular" and galaxy.bulge_radius > 0.85 * galaxy.disk_scale
+    if kind in _BARRED and rng.random() < _BARRED[kind] and not within_spheroid:
         bar = _bar(rng, galaxy, late)
         # A bar lives in a disk that is flat inside: the core follows its length.
         galaxy = replace(galaxy, bar=bar, core=max(galaxy.core, bar.intrinsic_length * rng.uniform(0.3, 0.8)))
@@ -91,6 +92,9 @@ def draw_galaxy(rng: np.random.Generator, *, ra: float, dec: float, kind: Kind |
 def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: float, dec: float) -> Galaxy:
     """Bulge and smooth disk."""
     inclination = float(np.degrees(np.arccos(rng.uniform(0.2, 1.0))))
+    embedded = kind == "lenticular" and rng.random() < 0.5
+    if embedded:
+        inclination = float(np.degrees(np.arccos(rng.uniform(0.1, 0.8))))
     if kind == "edge-on":
         inclination = float(rng.uniform(82, 90))
     pa = float(rng.uniform(0, 180))
@@ -111,7 +115,7 @@ def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: fl
     else:
         axis_ratio = float(round_ * (1 - 0.55 * (1 - flatten)))
         bulge_radius = disk_scale * float(np.clip(0.17 * np.sqrt(bulge / 0.25), 0.07, 0.5) * rng.uniform(0.55, 1.15))
-    if kind == "lenticular" and rng.random() < 0.35:
+    if embedded:
         # A small disk in a large spheroid: long in the middle, round outside, and no bar for all that.
         bulge, axis_ratio = float(rng.uniform(0.45, 0.75)), float(rng.uniform(0.6, 0.95))
         bulge_radius = disk_scale * float(rng.uniform(0.9, 1.8))
@@ -186,6 +190,8 @@ def _bar(rng: np.random.Generator, galaxy: Galaxy, late: float) -> Bar:
         profile=profile,
         boxiness=float(rng.uniform(2.0, 4.0)),
         ansae=float(rng.uniform(0.1, 0.4)) if rng.random() < 0.2 * (1 - late) + 0.05 else 0.0,
+        # Bars of late types form stars, and hardly differ from their disks in colour.
+        youth=float(np.clip(1.6 * late - 0.4 + 0.25 * rng.standard_normal(), 0.0, 1.0)),
     )
 
 

@@ -43,6 +43,8 @@ class Bar:
         Exponent of the generalised ellipse of the isophotes (2: ellipse; 4: nearly a box).
     ansae : float
         Brightness of the blobs at both ends, as a fraction of the bar's central surface brightness.
+    youth : float
+        0: of the bulge's colour; 1: of the disk's.
     """
 
     length: float
@@ -54,6 +56,7 @@ class Bar:
     profile: BarProfile
     boxiness: float
     ansae: float
+    youth: float = 0.0
 
 
 @dataclass(frozen=True)

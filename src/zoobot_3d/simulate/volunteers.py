@@ -39,7 +39,7 @@ ARM_THRESHOLD, ARM_SPREAD = 2.5, 0.5
 """Median contrast in JND from which a person marks an arm, and scatter of its logarithm between people."""
 FOLLOW = 0.3
 """Once an arm has caught the eye it is followed as far as this part of the contrast that it took."""
-BAR_THRESHOLD, BAR_SPREAD = 4.0, 0.5
+BAR_THRESHOLD, BAR_SPREAD = 2.5, 0.5
 SHORTEST_BAR = 15.0
 """Semi-length in pixels (1.5 arcsec) up to which nobody tells a bar from a nucleus; at twice this everybody could."""
 BLANK = 0.06
@@ -92,7 +92,7 @@ class Person:
             style=str(rng.choice(_STYLES, p=_STYLE_SHARES)),
             hand=Hand.draw(rng),
             most=int(rng.choice((1, 2, 3, 9), p=(0.12, 0.33, 0.15, 0.40))),
-            inward=float(rng.choice((0.3, 0.95), p=(0.4, 0.6))),
+            inward=float(rng.choice((0.3, 0.95), p=(0.25, 0.75))),
         )
 
 
