@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -83,8 +84,8 @@ def test_calibration_error_from_the_histogram_is_that_of_the_pixels():
     for c in range(2):
         found = VoteHistogram()
         found.update(fraction[:, c], votes[:, c], n_asked[:, c])
-        for pixels, observed in found.groups():
-            grouped.add(c, found.predicted(1.0), observed, pixels)
+        pixels, observed = found.observed()
+        grouped.add(c, found.predicted(1.0), observed, pixels)
     for name, error in exact.compute()[1].items():
         assert error > 0.01
         assert grouped.compute()[1][name] == pytest.approx(error, abs=5e-4)
@@ -104,6 +105,8 @@ def test_calibrate_writes_the_temperature_and_leaves_the_weights(survey, bundle)
         assert found.likelihood_after[c] < found.likelihood_before[c]
     assert read_info(bundle).training["calibration"]["split"] == "val"
     assert len(found.table()) == 3
+    blind = dataclasses.replace(found, error_after=(0.1, float("nan")))
+    assert [row[3] for row in blind.table()[1:]] == ["0.1000", "-"]
 
 
 def test_calibrating_twice_is_calibrating_once(survey, bundle):

@@ -11,7 +11,7 @@ from zoobot_3d.bundle import Bundle, BundleInfo
 from zoobot_3d.catalog import catalog_root
 from zoobot_3d.data import MaskDataset
 from zoobot_3d.errors import CatalogError
-from zoobot_3d.evaluate import evaluate, evaluate_catalog, open_dataset, open_datasets
+from zoobot_3d.evaluate import Evaluation, Reliability, evaluate, evaluate_catalog, open_dataset, open_datasets
 from zoobot_3d.losses import build_loss
 from zoobot_3d.segmenter import Segmenter
 
@@ -52,6 +52,29 @@ def test_the_ceiling_is_what_halves_agree_on(dataset, segmenter):
     assert evaluate(segmenter, dataset, seed=0).ceiling == result.ceiling
     assert evaluate(segmenter, dataset, seed=1).ceiling["spiral_mae"] != result.ceiling["spiral_mae"]
     json.dumps(result.to_dict())
+
+
+def test_a_prediction_that_volunteers_bear_out_has_no_calibration_error():
+    """Most pixels are near 0, where a single vote of 15 is far above the prediction."""
+    rng = np.random.default_rng(0)
+    fraction = rng.beta(0.3, 6, (1, 2, 400, 400))
+    reliability = Reliability()
+    reliability.update(fraction, rng.binomial(15, fraction), np.full(fraction.shape, 15))
+    curves, errors = reliability.compute()
+    for name in ("spiral", "bar"):
+        assert errors[name] < 0.002
+        assert curves[name]["pixels"][0] > 1000 and min(curves[name]["predicted"]) > 0.025
+
+
+def test_nothing_predicted_has_no_calibration_error_and_is_null_in_json():
+    reliability = Reliability()
+    nothing = np.zeros((1, 2, 4, 4))
+    reliability.update(nothing, np.full(nothing.shape, 5), np.full(nothing.shape, 15))
+    curves, errors = reliability.compute()
+    assert np.isnan(errors["bar"]) and curves["bar"]["pixels"] == []
+    scores = {"bar_iou_0.2": float("nan"), "bar_mae": 0.5}
+    content = Evaluation(1, 0, scores, scores, curves, errors, {}).to_dict()
+    assert content["calibration_error"]["bar"] is None and content["model"] == {"bar_iou_0.2": None, "bar_mae": 0.5}
 
 
 def test_a_bad_galaxy_is_named_and_left_out(survey, segmenter, tmp_path):

@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 
 from zoobot_3d.bundle import load_bundle, save_info
 from zoobot_3d.errors import CatalogError
-from zoobot_3d.evaluate import OCCUPIED, Reliability, batches, network_input, open_dataset
+from zoobot_3d.evaluate import Reliability, batches, network_input, open_dataset
 from zoobot_3d.progress import progress_bar
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.segmenter import Segmenter
@@ -68,7 +68,7 @@ class Calibration:
             errors = (self.error_before[c], self.error_after[c])
             costs = (self.likelihood_before[c], self.likelihood_after[c])
             rows.append(
-                [name, f"{self.temperature[c]:.3f}", *(f"{v:.4f}" for v in errors), *(f"{v:.5f}" for v in costs)]
+                [name, f"{self.temperature[c]:.3f}", *(_told(v, 4) for v in errors), *(_told(v, 5) for v in costs)]
             )
         return rows
 
@@ -81,8 +81,7 @@ class VoteHistogram:
     """
 
     def __init__(self) -> None:
-        # Where the volunteers left the sky empty, and where not: calibration errors tell the two apart.
-        self.sums = np.zeros((2, 5, _BINS + 2))  # pixels, asked, votes, sum of logits, sum of observed fractions
+        self.sums = np.zeros((5, _BINS + 2))  # pixels, asked, votes, sum of logits, sum of observed fractions
 
     def update(self, fraction: NDArray[Any], votes: NDArray[Any], n_asked: NDArray[Any]) -> None:
         """Add pixels.
@@ -100,10 +99,8 @@ class VoteHistogram:
         logits = np.clip(logit(np.where(inside, fraction, 0.5)), -_EDGE, _EDGE)
         bins = 1 + np.minimum(((logits + _EDGE) * (_BINS / (2 * _EDGE))).astype(int), _BINS - 1)
         bins = np.where(inside, bins, np.where(fraction > 0.5, _BINS + 1, 0))
-        observed = votes / asked
-        for side, chosen in enumerate((observed <= OCCUPIED, observed > OCCUPIED)):
-            for row, values in enumerate((np.ones_like(asked), asked, votes, logits, observed)):
-                self.sums[side, row] += np.bincount(bins[chosen], values[chosen], _BINS + 2)
+        for row, values in enumerate((np.ones_like(asked), asked, votes, logits, votes / asked)):
+            self.sums[row] += np.bincount(bins, values, _BINS + 2)
 
     def cost(self, temperature: float) -> float:
         """Binomial negative log likelihood, a volunteer and pixel, without pixels predicted to be exactly 0 or 1.
@@ -111,14 +108,14 @@ class VoteHistogram:
         ``-(k log p + (n - k) log(1 - p)) / n`` with ``p = sigmoid(logit / temperature)``; the binomial coefficient is
         left out, as in `zoobot_3d.losses.BCELoss`. NaN if there are no pixels.
         """
-        _, asked, votes, _, _ = self.sums[:, :, 1:-1].sum(0)
+        _, asked, votes, _, _ = self.sums[:, 1:-1]
         scaled = self._logits()[1:-1] / temperature
         total = asked.sum()
         return float((asked * np.logaddexp(0, scaled) - votes * scaled).sum() / total) if total else math.nan
 
     def fit(self) -> float:
         """Find the temperature of the least `cost`, within 0.2 and 5; 1 where volunteers enclosed nothing, or all."""
-        _, asked, votes, _, _ = self.sums[:, :, 1:-1].sum((0, 2))
+        _, asked, votes, _, _ = self.sums[:, 1:-1].sum(1)
         if not 0 < votes < asked:
             return 1.0
         low, high = np.log(_BOUNDS)
@@ -131,13 +128,13 @@ class VoteHistogram:
         fraction[[0, -1]] = 0, 1
         return fraction
 
-    def groups(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Pixels, and mean fraction of volunteers, in each bin (bins,): where these see empty sky, and elsewhere."""
-        return [(side[0], side[4] / np.maximum(side[0], 1)) for side in self.sums]
+    def observed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixels, and mean fraction of volunteers, in each bin (bins,)."""
+        return self.sums[0], self.sums[4] / np.maximum(self.sums[0], 1)
 
     def _logits(self) -> NDArray[np.float64]:
         """Mean logit of the pixels in each bin."""
-        pixels, _, _, logits, _ = self.sums.sum(0)
+        pixels, _, _, logits, _ = self.sums
         return np.asarray(logits / np.maximum(pixels, 1))
 
 
@@ -226,11 +223,16 @@ def _errors(histograms: list[VoteHistogram], temperature: tuple[float, ...]) -> 
     """Tell the expected calibration error of each class at its temperature."""
     reliability = Reliability()
     for c, (histogram, value) in enumerate(zip(histograms, temperature, strict=True)):
-        for pixels, observed in histogram.groups():
-            filled = pixels > 0
-            reliability.add(c, histogram.predicted(value)[filled], observed[filled], pixels[filled])
+        pixels, observed = histogram.observed()
+        filled = pixels > 0
+        reliability.add(c, histogram.predicted(value)[filled], observed[filled], pixels[filled])
     _, errors = reliability.compute()
     return tuple(errors[name] for name in CLASSES)
+
+
+def _told(value: float, digits: int) -> str:
+    """Write a number, or a dash where it is undefined: without predictions above empty sky there is no error."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
 
 
 def _numbers(values: tuple[float, ...]) -> list[float | None]:

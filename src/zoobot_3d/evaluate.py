@@ -7,6 +7,7 @@ arms counts through what is wrongly found there. The ceiling is the agreement of
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,11 @@ __all__ = [
 N_BINS = 20
 
 OCCUPIED = 0.025
-"""Pixels where neither prediction nor volunteers exceed this count as empty sky, and not for the calibration."""
+"""A pixel where no more than this is predicted counts as empty sky, and not for the calibration.
+
+What volunteers said must not decide it: faint predictions would then count only where volunteers saw something, and the
+best of networks would seem to predict too little there.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,11 @@ class Evaluation:
         can do better.
     reliability : dict
         For each class ``predicted`` (mean prediction in a bin), ``observed`` (fraction of volunteers there) and
-        ``pixels``; bins are 0.05 wide, and empty ones are left out.
+        ``pixels``, over pixels where the prediction exceeds 0.025; bins are 0.05 wide, and empty ones are left out.
     calibration_error : dict
         For each class the expected calibration error: the mean of abs(observed - predicted) weighted with pixels (Guo
-        et al. 2017, arXiv:1706.04599, eq. 3), over pixels where prediction or volunteers exceed 0.025, as the empty
-        sky would hide everything else.
+        et al. 2017, arXiv:1706.04599, eq. 3), over pixels where the prediction exceeds 0.025, as the empty sky would
+        hide everything else. NaN where there are none.
     failures : dict
         Galaxy -> why it could not be read.
     """
@@ -76,8 +81,11 @@ class Evaluation:
     failures: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
-        return dataclasses.asdict(self)
+        """Plain numbers, for JSON, which has no NaN: None for a measure that is undefined."""
+        content = dataclasses.asdict(self)
+        for name in ("model", "ceiling", "calibration_error"):
+            content[name] = {key: value if math.isfinite(value) else None for key, value in content[name].items()}
+        return content
 
     def table(self) -> list[list[str]]:
         """Rows of text under a header: each measure for the model, the volunteers' halves, and their ratio."""
@@ -113,7 +121,7 @@ class Reliability:
 
     def add(self, c: int, predicted: NDArray[Any], observed: NDArray[Any], pixels: NDArray[Any]) -> None:
         """Add groups of pixels of class ``c``: mean prediction, mean fraction of volunteers, and number of pixels."""
-        occupied = np.maximum(predicted, observed) > OCCUPIED
+        occupied = predicted > OCCUPIED
         predicted, observed, pixels = predicted[occupied], observed[occupied], pixels[occupied]
         bins = np.minimum((predicted * N_BINS).astype(int), N_BINS - 1)
         for row, values in enumerate((1.0, predicted, observed)):
