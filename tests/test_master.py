@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from zoobot_3d.catalog import assign_split, join_columns
-from zoobot_3d.errors import CatalogError
+from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import write_parquet
 from zoobot_3d.master import add_pixscale, build_master
 from zoobot_3d.schema import DEFAULT_MASTER
@@ -60,7 +62,8 @@ def test_the_split_is_the_galaxys_own(root):
     master = pd.read_parquet(build_master(root / "matches.parquet", root=root).path)
     assert list(master["split"]) == list(assign_split(["100_1", "100_1", "200_2"]))
     more = pd.read_parquet(root / "matches.parquet")
-    more = pd.concat([more.assign(dr8_id=[f"{i}_7" for i in range(3)], MANGAID=["2-1", "2-2", "2-3"]), more])
+    others = {"dr8_id": [f"{i}_7" for i in range(3)], "MANGAID": ["2-1", "2-2", "2-3"], "file_name": ["a", "b", "c"]}
+    more = pd.concat([more.assign(**others), more])
     write_parquet(root / "more.parquet", more)
     again = pd.read_parquet(build_master(root / "more.parquet", root=root).path)
     assert list(again["split"][3:]) == list(master["split"])
@@ -76,12 +79,118 @@ def test_a_target_with_two_matches_follows_the_nearest(root):
     assert "1 rows share a mangaid" in summary.notes[0]
 
 
+def test_observations_that_others_connect_are_in_one_split(root):
+    """A target on two galaxies of the sky, one of which another target is on; and targets without a name."""
+    splits = {}
+    for number in range(99):
+        splits.setdefault(assign_split([f"{number}_1"])[0], f"{number}_1")
+    one, other, third = splits.values()
+    frame = pd.DataFrame(
+        {
+            "file_name": [f"gz3d_{i}.fits.gz" for i in range(5)],
+            "MANGAID": ["1-1", "1-1", "1-2", None, None],
+            "dr8_id": [one, other, other, third, one],
+            "separation": [0.2, 0.5, 0.1, 0.3, 0.4],
+            **dict.fromkeys(("ra", "dec", "ra_manga", "dec_manga"), 30.0),
+        }
+    )
+    write_parquet(root / "matches.parquet", frame)
+    master = pd.read_parquet(build_master(root / "matches.parquet", root=root).path)
+    assert list(master["split"]) == list(assign_split([other, other, other, third, other]))
+
+
 def test_pictures_keep_the_position_they_were_fetched_at(root):
     ledger = {"id": ["100_1", "200_2"], "ra": [10.0005, 0.5], "dec": [5.1, 0.0], "pixscale": [0.2, 0.3]}
-    write_parquet(root / "images" / "fetched.parquet", pd.DataFrame({**ledger, "status": ["good", "empty"]}))
+    ledger |= {"size": 424, "status": ["good", "empty"]}
+    write_parquet(root / "images" / "fetched.parquet", pd.DataFrame(ledger))
     master = pd.read_parquet(build_master(root / "matches.parquet", root=root).path)
     assert list(master["ra"]) == [10.0005, 10.0005, 0.0] and list(master["dec"]) == [5.1, 5.1, -3.0]
     assert master["est_dr5_pixscale"].iloc[:2].tolist() == [0.2, 0.2]
+
+
+def test_a_picture_of_fewer_pixels_has_the_scale_of_its_field(root):
+    ledger = {"id": ["100_1"], "ra": [10.0], "dec": [5.0], "pixscale": [0.4], "size": [212], "status": ["good"]}
+    write_parquet(root / "images" / "fetched.parquet", pd.DataFrame(ledger))
+    master = pd.read_parquet(build_master(root / "matches.parquet", root=root).path)
+    assert master["est_dr5_pixscale"].iloc[:2].tolist() == [0.2, 0.2]  # of 424 px
+
+
+def test_a_broken_record_of_downloads_is_named(root):
+    (root / "images" / "fetched.parquet").write_text("no table")
+    with pytest.raises(BadFileError, match=r"fetched\.parquet: cannot be read as a table"):
+        build_master(root / "matches.parquet", root=root)
+
+
+# Rows that cannot be used
+
+
+def matches_with(root, **columns):
+    """The matches of the fixture with other columns."""
+    frame = pd.read_parquet(root / "matches.parquet").assign(**columns)
+    write_parquet(root / "matches.parquet", frame)
+    return root / "matches.parquet"
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "note"),
+    [
+        ({"dr8_id": ["100_1", None, " "]}, [0], "2 of 3 rows have no dr8_id (first: row 1) and are left out"),
+        ({"file_name": ["a.fits.gz", None, "b.fits.gz"]}, [0, 2], "1 of 3 rows has no file_name (first: row 1)"),
+        ({"file_name": "a.fits.gz"}, [0], "2 of 3 rows have the file_name of an earlier row (first: row 1)"),
+    ],
+)
+def test_rows_without_a_name_or_there_twice_are_left_out(root, columns, rows, note):
+    before = pd.read_parquet(root / "matches.parquet")
+    summary = build_master(matches_with(root, **columns), root=root)
+    assert note in summary.notes[0] and "matches.parquet" in summary.notes[0]
+    assert list(pd.read_parquet(summary.path)["ra_manga"]) == list(before["ra_manga"][rows])
+
+
+@pytest.mark.parametrize(
+    ("columns", "ra", "note"),
+    [
+        ({"ra": [10.0, np.nan, 0.0]}, [10.0, np.nan, 0.0], "1 of 3 rows has no ra (first: row 1)"),
+        ({"ra": ["10", "far", "0"]}, [10.0, np.nan, 0.0], "1 of 3 rows has text in ra where a number belongs"),
+        ({"ra": [10.0, 11.0, 0.0]}, [10.0, 11.0, 0.0], "1 of 3 rows have (ra, dec) more than 60 arcsec from"),
+    ],
+)
+def test_positions_that_cannot_be_are_named_and_get_no_gz2_votes(root, columns, ra, note):
+    summary = build_master(matches_with(root, **columns), root=root, gz2=root / "gz2.parquet")
+    master = pd.read_parquet(summary.path)
+    assert any(note in line for line in summary.notes)
+    np.testing.assert_array_equal(master["ra"], ra)
+    assert list(master["bar-gz2_yes"].fillna(-1)) == [-1, -1, 7]
+
+
+@pytest.mark.parametrize("column", ["ra", "ra_manga"])
+def test_hours_for_degrees_are_refused(root, column):
+    values = pd.read_parquet(root / "matches.parquet")[column]
+    with pytest.raises(CatalogError, match=rf"matches\.parquet: {column} of 2 of 3 rows is in hours"):
+        build_master(matches_with(root, **{column: [10.0 / 15, 10.0 / 15, values[2]]}), root=root)
+
+
+def test_tables_without_what_they_are_for_are_refused(root):
+    with pytest.raises(CatalogError, match="no row has dr8_id and file_name"):
+        build_master(matches_with(root, dr8_id=None), root=root)
+    votes = pd.read_parquet(root / "gz2.parquet").drop(columns="bar-gz2_yes")
+    write_parquet(root / "gz2.parquet", votes)
+    with pytest.raises(CatalogError, match=r"gz2\.parquet: no column of votes such as bar-gz2_yes"):
+        build_master(matches_with(root, dr8_id="1_1"), root=root, gz2=root / "gz2.parquet")
+
+
+def test_names_that_a_table_lacks_or_repeats_are_counted(root):
+    summary = build_master(root / "matches.parquet", root=root, desi=[root / "desi.parquet"])
+    lacks, repeats = summary.notes
+    assert lacks.endswith("desi.parquet: 1 of 3 rows of the catalogue are not in it, by dr8_id")
+    assert repeats.endswith("desi.parquet: 1 of its rows repeat a dr8_id, such as 100_1; the first of each counts")
+
+
+def test_what_a_killed_run_left_is_removed(root):
+    (root / "data").mkdir()
+    leftover = root / "data" / f".{Path(DEFAULT_MASTER).name}.abc.part"
+    leftover.touch()
+    build_master(root / "matches.parquet", root=root)
+    assert not leftover.exists()
 
 
 def test_paths_must_start_where_the_catalogue_lies(root, tmp_path):

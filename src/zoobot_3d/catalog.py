@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as pads
 from numpy.typing import ArrayLike, NDArray
 
@@ -105,7 +106,11 @@ def read_catalog(path: str | os.PathLike[str], required: Sequence[str] = ()) -> 
 
 
 def join_columns(
-    frame: pd.DataFrame, table: str | os.PathLike[str], on: str, columns: Sequence[str] | None = None
+    frame: pd.DataFrame,
+    table: str | os.PathLike[str],
+    on: str,
+    columns: Sequence[str] | None = None,
+    notes: list[str] | None = None,
 ) -> pd.DataFrame:
     """Add the columns of another table to a catalogue, by a name that both have; only the rows needed are kept.
 
@@ -119,6 +124,8 @@ def join_columns(
         Column of names, compared as text.
     columns : sequence of str, optional
         Columns to add; by default all that ``frame`` does not have.
+    notes : list of str, optional
+        Lines on rows that are not in the table, or are there twice, are appended to it.
 
     Returns
     -------
@@ -131,8 +138,10 @@ def join_columns(
     BadFileError
         If the table cannot be read.
     CatalogError
-        If it lacks a column.
+        If it, or the catalogue, lacks a column.
     """
+    if on not in frame:
+        raise CatalogError(f"the catalogue has no column {on} to find its galaxies in {os.fspath(table)} by; add it")
     names = table_columns(table)
     wanted = [name for name in (names if columns is None else columns) if name not in frame.columns]
     missing = [name for name in (on, *wanted) if name not in names]
@@ -140,11 +149,24 @@ def join_columns(
         raise CatalogError(f"{os.fspath(table)}: no column {', '.join(missing)}; rename or add the column")
     keys = frame[on].astype(str)
     if Path(table).name.lower().endswith((".parquet", ".pq")):
-        found = pads.dataset(table).to_table(columns=[on, *wanted], filter=pads.field(on).cast("string").isin(keys))
-        other = found.to_pandas()
+        named = pads.field(on).cast("string").isin(keys)
+        try:
+            other = pads.dataset(table).to_table(columns=[on, *wanted], filter=named).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            what = f"damaged Parquet file ({error})".replace("\n", " ")
+            raise BadFileError(table, what, "make or fetch it again") from None
     else:
         other = read_table(table, [on, *wanted])
-    other = other.assign(**{on: other[on].astype(str)}).drop_duplicates(on).set_index(on)
+    other = other[other[on].notna()]
+    other = other.assign(**{on: other[on].astype(str)})
+    repeat = other[on].isin(keys) & other[on].duplicated()
+    if notes is not None:
+        if n := int((~keys.isin(other[on])).sum()):
+            notes.append(f"{os.fspath(table)}: {n} of {len(frame)} rows of the catalogue are not in it, by {on}")
+        if n := int(repeat.sum()):
+            example = f"{on}, such as {other[on][repeat].iloc[0]}"
+            notes.append(f"{os.fspath(table)}: {n} of its rows repeat a {example}; the first of each counts")
+    other = other.drop_duplicates(on).set_index(on)
     added = nullable_integers(other).reindex(keys.to_numpy())
     return frame.reset_index(drop=True).join(added.reset_index(drop=True))
 

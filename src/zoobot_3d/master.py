@@ -13,10 +13,13 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pandas as pd
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import SkyCoord, angular_separation
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from zoobot_3d import io, schema
+from zoobot_3d.batch import remove_leftovers
 from zoobot_3d.catalog import (
     SPLITS,
     assign_split,
@@ -27,14 +30,27 @@ from zoobot_3d.catalog import (
     read_catalog,
 )
 from zoobot_3d.errors import CatalogError
-from zoobot_3d.positions import read_positions
-from zoobot_3d.schema import COL_DEC, COL_DEC_MANGA, COL_ID, COL_MANGAID, COL_PIXSCALE, COL_RA, COL_RA_MANGA
+from zoobot_3d.positions import DEG_PER_UNIT, PositionReader, read_positions
+from zoobot_3d.schema import (
+    COL_DEC,
+    COL_DEC_MANGA,
+    COL_ID,
+    COL_MANGAID,
+    COL_PIXSCALE,
+    COL_RA,
+    COL_RA_MANGA,
+    GZ_FIELD_PX,
+)
+from zoobot_3d.sources.fetch import LEDGER, read_ledger
 
 __all__ = ["MasterSummary", "add_pixscale", "build_master"]
 
 _FROM_GZ3D = {"MANGAID": COL_MANGAID, "IAUNAME": "iauname"}
 _REQUIRED = (COL_ID, COL_RA, COL_DEC, COL_RA_MANGA, COL_DEC_MANGA, "file_name")
 _RADII = (("petro_th50", "petro_th90"), ("est_petro_th50", "est_petro_th90"))  # measured, else estimated; arcsec
+_APART = 60.0  # arcsec between a galaxy's two positions, beyond which they are not of one galaxy
+_PICTURES = {"id": "str", "ra": "float64", "dec": "float64", "pixscale": "float64", "size": "int64", "status": "str"}
+"""Columns of the record of downloaded cutouts that are read here."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,8 @@ def build_master(
     BadFileError
         If a table cannot be read.
     CatalogError
-        If one misses columns, or the output would not lie where its relative paths start from.
+        If one misses columns, no row has a name and a position, right ascensions are in hours, or the output would not
+        lie where its relative paths start from.
 
     Notes
     -----
@@ -111,13 +128,14 @@ def build_master(
     out = root / schema.DEFAULT_MASTER if out is None else Path(out)
     if catalog_root(out) != root.resolve():
         raise CatalogError(f"{out}: paths in it are relative to {root}; write it into {root / 'data'} or {root} itself")
-    frame = read_catalog(matches, _REQUIRED).rename(columns=_FROM_GZ3D).reset_index(drop=True)
-    frame[COL_ID] = frame[COL_ID].astype(str)
+    remove_leftovers(out.parent, f".{out.name}.")
     notes: list[str] = []
+    frame = _named(read_catalog(matches, _REQUIRED).rename(columns=_FROM_GZ3D), os.fspath(matches), notes)
+    frame = _placed(frame, os.fspath(matches), notes)
     for table in desi:
-        frame = join_columns(frame, table, COL_ID)
+        frame = join_columns(frame, table, COL_ID, notes=notes)
     if gz2 is not None:
-        frame = _add_gz2(frame, gz2, radius)
+        frame = _add_gz2(frame, gz2, radius, notes)
     frame = add_pixscale(frame)
     frame = _add_files(frame, root)
     frame = _place_pictures(frame, root)
@@ -152,18 +170,72 @@ def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
     return pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
 
 
-def _add_gz2(frame: pd.DataFrame, path: str | os.PathLike[str], radius: float) -> pd.DataFrame:
+def _named(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
+    """Leave out rows that no galaxy or file names, and observations that are there twice."""
+    bad = (
+        (f"no {COL_ID}", frame[COL_ID].isna() | frame[COL_ID].astype(str).str.strip().eq("")),
+        ("no file_name", frame["file_name"].isna()),
+        ("the file_name of an earlier row", frame["file_name"].notna() & frame["file_name"].duplicated()),
+    )
+    keep = np.ones(len(frame), np.bool_)
+    for what, where in bad:
+        lost = where.to_numpy(np.bool_)
+        if n := int(lost.sum()):
+            have = "has" if n == 1 else "have"
+            first = int(np.argmax(lost))
+            notes.append(f"{name}: {n} of {len(frame)} rows {have} {what} (first: row {first}) and are left out")
+        keep &= ~lost
+    if not keep.any():
+        raise CatalogError(f"{name}: no row has {COL_ID} and file_name; make it with zoobot3d crossmatch")
+    frame = frame[keep].reset_index(drop=True)
+    return frame.assign(**{COL_ID: frame[COL_ID].astype(str)})
+
+
+def _placed(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
+    """Read both positions of each row as degrees, NaN where they cannot be, and see that they are of one galaxy."""
+    for ra, dec in ((COL_RA, COL_DEC), (COL_RA_MANGA, COL_DEC_MANGA)):
+        reader = PositionReader(name, frame.columns, ra=ra, dec=dec)
+        frame[ra], frame[dec] = reader.read(frame[ra], frame[dec])
+        reader.require_some()
+        notes += reader.problems()
+    far = _apart(frame) > _APART
+    for column in (COL_RA, COL_RA_MANGA):
+        turned = frame.assign(**{column: frame[column] * DEG_PER_UNIT["hour"] % 360})
+        hours = int((far & (_apart(turned) <= _APART)).sum())
+        if 2 * hours > far.sum():
+            raise CatalogError(f"{name}: {column} of {hours} of {len(frame)} rows is in hours; multiply it by 15")
+    if far.any():
+        what = f"({COL_RA}, {COL_DEC}) more than {_APART:g} arcsec from ({COL_RA_MANGA}, {COL_DEC_MANGA})"
+        notes.append(f"{name}: {int(far.sum())} of {len(frame)} rows have {what} (first: row {int(np.argmax(far))})")
+    return frame
+
+
+def _apart(frame: pd.DataFrame) -> NDArray[np.float64]:
+    """Arcsec between the two positions of each row; NaN where one is not known."""
+    positions = frame[[COL_RA, COL_DEC, COL_RA_MANGA, COL_DEC_MANGA]].to_numpy(np.float64).T
+    return np.asarray(np.degrees(angular_separation(*np.radians(positions))) * 3600, np.float64)
+
+
+def _add_gz2(frame: pd.DataFrame, path: str | os.PathLike[str], radius: float, notes: list[str]) -> pd.DataFrame:
     """Add the votes of the nearest GZ2 galaxy within ``radius``."""
     table = read_catalog(path, (COL_RA, COL_DEC))
+    if not any("-gz2_" in str(name) for name in table.columns):
+        raise CatalogError(f"{os.fspath(path)}: no column of votes such as bar-gz2_yes; see zoobot3d fetch gz2")
     theirs = read_positions(table, name=os.fspath(path))
-    known = np.isfinite(theirs.ra)
-    table, there = table[known], SkyCoord(theirs.ra[known] * u.deg, theirs.dec[known] * u.deg)
-    here = SkyCoord(_numbers(frame, COL_RA) * u.deg, _numbers(frame, COL_DEC) * u.deg)
+    notes += theirs.problems
+    table, there = table[theirs.usable], _sky(theirs.ra[theirs.usable], theirs.dec[theirs.usable])
+    placed = np.flatnonzero(frame[COL_RA].notna())
+    here = _sky(frame[COL_RA].to_numpy()[placed], frame[COL_DEC].to_numpy()[placed])
     index, separation, _ = here.match_to_catalog_sky(there)
+    chosen = np.full(len(frame), -1)
+    chosen[placed] = np.where(separation.arcsec <= radius, index, -1)
     votes = table.drop(columns=[COL_RA, COL_DEC, *frame.columns.intersection(table.columns)], errors="ignore")
     votes = nullable_integers(votes).reset_index(drop=True)
-    chosen = votes.reindex(np.where(separation.arcsec <= radius, index, -1)).reset_index(drop=True)
-    return frame.join(chosen)
+    return frame.join(votes.reindex(chosen).reset_index(drop=True))
+
+
+def _sky(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> SkyCoord:
+    return SkyCoord(ra * u.deg, dec * u.deg)
 
 
 def _add_files(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -187,10 +259,9 @@ def _add_files(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 def _place_pictures(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Take centre and scale of the pictures from the record of their download."""
-    ledger = root / "images" / "fetched.parquet"
-    if not ledger.exists():
-        return frame
-    fetched = pd.read_parquet(ledger).drop_duplicates("id").set_index("id")
+    fetched = read_ledger(root / "images" / LEDGER, _PICTURES).drop_duplicates("id").set_index("id")
+    # Of the standard picture: one of fewer pixels shows the same field.
+    fetched["pixscale"] *= fetched["size"] / GZ_FIELD_PX
     shown = frame[COL_ID].isin(fetched.index[fetched["status"] == "good"])
     frame = frame.copy()
     for column, of_picture in ((COL_RA, "ra"), (COL_DEC, "dec"), (COL_PIXSCALE, "pixscale")):
@@ -199,12 +270,17 @@ def _place_pictures(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 
 def _split(frame: pd.DataFrame, notes: list[str]) -> NDArray[np.str_]:
-    """Split by galaxy; a MaNGA target matched to several catalogue rows goes with the nearest of them."""
+    """Split by galaxy; rows that a dr8_id or a mangaid connects, be it through others, go with the nearest match."""
     galaxy = frame[COL_ID]
     if COL_MANGAID in frame:
-        nearest = frame.sort_values("separation", kind="stable") if "separation" in frame else frame
-        first = nearest.drop_duplicates(COL_MANGAID).set_index(COL_MANGAID)[COL_ID]
-        own = frame[COL_MANGAID].map(first).fillna(galaxy)
+        of_sky, of_manga = pd.factorize(galaxy)[0], pd.factorize(frame[COL_MANGAID].replace("", None))[0]
+        known = np.flatnonzero(of_manga >= 0)
+        n_sky, n_manga = of_sky.max() + 1, of_manga.max() + 1
+        pairs = np.ones(known.size), (of_sky[known], n_sky + of_manga[known])
+        graph = coo_array(pairs, shape=(n_sky + n_manga,) * 2)
+        one = pd.Series(connected_components(graph, directed=False)[1][of_sky], frame.index)
+        nearest = frame.sort_values("separation", kind="stable").index if "separation" in frame else frame.index
+        own = galaxy[nearest].groupby(one[nearest]).transform("first")[frame.index]
         if n := int((own != galaxy).sum()):
             notes.append(f"{n} rows share a mangaid with a nearer match of another dr8_id; they follow its split")
         galaxy = own
