@@ -68,7 +68,8 @@ def test_numbers_written_as_text_or_bytes_are_read():
 
 def test_hours_read_as_degrees_raise_a_suspicion_a_narrow_band_does_not():
     everywhere, narrow = np.linspace(0.1, 23.9, 50), np.linspace(10, 20, 50)
-    assert "no ra of 50 rows is beyond 24" in read_positions(frame(everywhere), name="a.csv").problems[0]
+    (problem,) = read_positions(frame(everywhere), name="a.csv").problems
+    assert "no ra of 50 rows is beyond 24" in problem and "multiply them by 15" in problem
     assert read_positions(frame(narrow), name="a.csv").problems == []
     assert read_positions(frame(everywhere), name="a.csv", ra_unit="hour").problems == []
 

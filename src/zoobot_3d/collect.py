@@ -100,6 +100,7 @@ def collect(
         root,
         name=matches,
         center="manga",  # marks and picture then have one middle
+        ra_unit="deg",
         url=services.cutouts,
         keep_fits=keep_fits,
         options=options,

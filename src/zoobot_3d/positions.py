@@ -198,7 +198,7 @@ class PositionReader:
         if self.ra_unit == "deg" and self.maybe_hours:
             lines.append(
                 f"{self.name}: no {self.ra_name} of {self.n_usable} rows is beyond 24: if these are hours, say so with "
-                "the unit"
+                "the unit, or multiply them by 15"
             )
         return lines
 

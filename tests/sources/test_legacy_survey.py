@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
+from zoobot_3d import cli
 from zoobot_3d.catalog import gz_pixscale, read_catalog
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
 from zoobot_3d.grid import PixelGrid
@@ -316,6 +317,29 @@ def test_catalogue_without_scales_or_names_is_refused(tmp_path, archive):
         fetch(table("a"), tmp_path, archive, center="gama")
     with pytest.raises(ConfigError, match="layer"):
         fetch(table("a"), tmp_path, archive, layer="ls dr9")
+
+
+def test_hours_for_degrees_are_not_asked_for(tmp_path):
+    names = [str(number) for number in range(12)]
+    hours = table(*names).assign(ra=np.linspace(0.5, 23.5, 12))
+    with Service() as service:
+        with pytest.raises(CatalogError, match=r"gz\.csv: no ra of 12 rows is beyond 24; say which unit .* --ra-unit"):
+            fetch(hours, tmp_path, service, name="gz.csv")
+        assert not service.asked
+        assert fetch(hours, tmp_path / "deg", service, ra_unit="deg").done == 12
+        assert sorted(service.asked) == pytest.approx(hours["ra"].round(7).tolist())
+        service.asked.clear()
+        assert fetch(hours, tmp_path / "hour", service, ra_unit="hour").done == 12
+    assert sorted(service.asked) == pytest.approx((15 * hours["ra"]).round(7).tolist())
+
+
+def test_a_table_of_sizes_needs_a_common_name(tmp_path, capsys):
+    table("a").drop(columns="dr8_id").to_csv(tmp_path / "gz.csv", index=False)
+    pd.DataFrame({"dr8_id": ["a"], "est_petro_th50": [4.0]}).to_csv(tmp_path / "sizes.csv", index=False)
+    command = ["fetch", "cutouts", str(tmp_path / "gz.csv"), "--sizes", str(tmp_path / "sizes.csv")]
+    assert cli.main([*command, "--root", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zoobot3d: the catalogue has no column dr8_id to find its galaxies in ")
 
 
 def test_sami_targets_are_named_by_catid(tmp_path):

@@ -85,6 +85,7 @@ def _cutouts_options(parser: argparse.ArgumentParser) -> None:
         default="desi",
         help="whose position is the middle of the picture",
     )
+    parser.add_argument("--ra-unit", choices=("deg", "hour"), help="of right ascension; by default degrees")
     parser.add_argument(
         "--sizes", metavar="TABLE", help="table with dr8_id and est_petro_th50, if CATALOGUE has no sizes"
     )
@@ -104,12 +105,15 @@ def _cutouts(args: argparse.Namespace) -> int:
 
     galaxies = read_catalog(args.catalogue)
     if args.sizes:
-        galaxies = join_columns(galaxies, args.sizes, COL_ID)
+        notes: list[str] = []
+        galaxies = join_columns(galaxies, args.sizes, COL_ID, notes=notes)
+        print(*notes, sep="\n", end="\n" if notes else "")
     summary = fetch_cutouts(
         galaxies,
         args.root,
         name=args.catalogue,
         center=args.center,
+        ra_unit=args.ra_unit,
         layer=args.layer,
         size=args.size,
         url=args.url or CUTOUT_URL,

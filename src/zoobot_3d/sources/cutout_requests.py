@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zoobot_3d.catalog import gz_pixscale
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import file_stem
-from zoobot_3d.positions import read_positions
+from zoobot_3d.positions import PositionReader, RaUnit
 from zoobot_3d.schema import (
     COL_DEC,
     COL_DEC_MANGA,
@@ -44,7 +44,9 @@ _ID_COLUMNS = (COL_ID, "id", "id_str", COL_MANGAID, "CATID", "objid")
 _RADII = (("petro_th50", "petro_th90"), ("est_petro_th50", "est_petro_th90"))
 
 
-def read_requests(galaxies: pd.DataFrame, name: str, center: Center, size: int) -> tuple[pd.DataFrame, list[str]]:
+def read_requests(
+    galaxies: pd.DataFrame, name: str, center: Center, size: int, ra_unit: RaUnit | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Tell what to ask for, for each galaxy of a catalogue.
 
     Parameters
@@ -57,6 +59,8 @@ def read_requests(galaxies: pd.DataFrame, name: str, center: Center, size: int) 
         Whose position is the middle.
     size : int
         Pixels along a side, over the field of the standard picture of 424.
+    ra_unit : {"deg", "hour"}, optional
+        Unit of right ascension; degrees if not given, and then what looks like hours is refused.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def read_requests(galaxies: pd.DataFrame, name: str, center: Center, size: int) 
     Raises
     ------
     CatalogError
-        If there is no column of names, positions or scales, or no row has a position.
+        If there is no column of names, positions or scales, no row has a position, or right ascensions may be hours.
     ConfigError
         If there is no such center.
     """
@@ -78,18 +82,26 @@ def read_requests(galaxies: pd.DataFrame, name: str, center: Center, size: int) 
     id_column = next((column for column in _ID_COLUMNS if column in galaxies), None)
     if id_column is None:
         raise CatalogError(f"{name}: no column of names; add or rename one of {', '.join(_ID_COLUMNS)}")
-    positions = read_positions(galaxies, name=name, ra=CENTERS[center][0], dec=CENTERS[center][1])
+    ra_name, dec_name = CENTERS[center]
+    reader = PositionReader(name, galaxies.columns, ra=ra_name, dec=dec_name, ra_unit=ra_unit or "deg")
+    ra, dec = reader.read(galaxies[ra_name], galaxies[dec_name])
+    reader.require_some()
+    if ra_unit is None and reader.maybe_hours:  # a service should not be asked for thousands of wrong places
+        raise CatalogError(
+            f"{name}: no {ra_name} of {reader.n_usable} rows is beyond 24; say which unit it is with --ra-unit hour or "
+            "--ra-unit deg"
+        )
     scale = _pixscale(galaxies, name) * GZ_FIELD_PX / size
     frame = pd.DataFrame(
         {
             "row": np.arange(len(galaxies)),
             "id": _names(galaxies[id_column]),
-            "ra": np.round(positions.ra, DIGITS),
-            "dec": np.round(positions.dec, DIGITS),
+            "ra": np.round(ra, DIGITS),
+            "dec": np.round(dec, DIGITS),
             "pixscale": np.round(scale, DIGITS),
         }
     )
-    notes = list(positions.problems)
+    notes = reader.problems()
     repeated = frame["id"].duplicated() & frame["id"].ne("")
     if repeated.any():
         first = int(np.argmax(repeated.to_numpy()))

@@ -27,6 +27,7 @@ from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import read_cutout, write_jpeg
 from zoobot_3d.parallel import check_cluster
+from zoobot_3d.positions import RaUnit
 from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
 from zoobot_3d.sources.cutout_requests import DIGITS, Center, read_requests
@@ -199,6 +200,7 @@ def fetch_cutouts(
     *,
     name: str | os.PathLike[str] = "catalogue",
     center: Center = "desi",
+    ra_unit: RaUnit | None = None,
     layer: str = DEFAULT_LAYER,
     size: int = GZ_FIELD_PX,
     url: str = CUTOUT_URL,
@@ -231,6 +233,9 @@ def fetch_cutouts(
         What to call the catalogue in messages: its file.
     center : {"desi", "manga", "sami"}
         Whose position is the middle: columns ``ra, dec``, ``ra_manga, dec_manga`` or ``RA_OBJ, DEC_OBJ``, deg.
+    ra_unit : {"deg", "hour"}, optional
+        Unit of their right ascension. Degrees if not given; ten rows or more that are spread over 12 and nowhere
+        beyond 24 are then refused, as they may be hours.
     layer : str
         See `cutout`.
     size : int
@@ -259,7 +264,7 @@ def fetch_cutouts(
     Raises
     ------
     CatalogError
-        If the catalogue has no names, positions or scales.
+        If the catalogue has no names, positions or scales, or its right ascensions may be hours.
     FetchError
         If the service does not answer.
     """
@@ -267,7 +272,7 @@ def fetch_cutouts(
     options = options or FetchOptions()
     if size < 1 or not re.fullmatch(r"[\w.+-]+", layer):
         raise ConfigError(f"size={size}, layer={layer!r}: give at least 1 pixel, and a layer such as {DEFAULT_LAYER}")
-    requests, notes = read_requests(galaxies, os.fspath(name), center, size)
+    requests, notes = read_requests(galaxies, os.fspath(name), center, size, ra_unit)
     root = Path(root).absolute()
     folder = root / IMAGES
     bad = requests["reason"].notna()
