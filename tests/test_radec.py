@@ -22,7 +22,17 @@ def test_what_is_no_position_is_said(text):
         parse_radec(text)
 
 
-def test_from_a_position_to_masks_with_nothing_on_disk(tmp_path, tiny_bundle, capsys):
+@pytest.mark.parametrize("scale", ["-1", "0", "nan"])
+def test_a_scale_that_is_none_is_said(tmp_path, tiny_bundle, capsys, scale):
+    command = ["predict", "--radec", "164.1 12.5", "--bundle", str(tiny_bundle), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, f"--pixscale={scale}"]) == 2
+    assert capsys.readouterr().err.startswith(f"zoobot3d: --pixscale {scale}: give a positive number")
+    assert not (tmp_path / "out").exists()
+
+
+def test_from_a_position_to_masks_with_nothing_on_disk(tmp_path, tiny_bundle, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
     simulate_survey(tmp_path / "sky", 1, seed=4, images_only=True, workers=1, progress=False)
     catalog = io.read_table(tmp_path / "sky" / "truth.parquet")
     ra, dec = catalog["ra"][0], catalog["dec"][0]
@@ -31,10 +41,14 @@ def test_from_a_position_to_masks_with_nothing_on_disk(tmp_path, tiny_bundle, ca
         command += ["--url", archive.cutout_url, "--radec"]
         assert cli.main([*command, f"{ra:.6f} {dec:.6f}", "--pixscale", "0.2"]) == 0
         asked = len(archive.requests)
-        assert cli.main([*command, f"{ra:.6f} {dec:.6f}", "--pixscale", "0.2"]) == 0
+        assert not shown
+        assert cli.main([*command, f"{ra:.6f} {dec:.6f}", "--pixscale", "0.2", "--show"]) == 0
         assert len(archive.requests) == asked  # the second time it is on disk
         # In the plane of the Milky Way there is no Legacy Surveys image.
         assert cli.main([*command, "266.4 -29.0", "--first-wait", "0"]) == 2
+        asked = len(archive.requests)
+        assert cli.main([*command, "266.4 -29.0", "--first-wait", "0"]) == 2
+        assert len(archive.requests) > asked  # but zeros may have been a bad day
     out = capsys.readouterr()
     assert "all-zero image" in out.err and out.err.splitlines()[-1].startswith("zoobot3d: 266.40000 -29.00000: ")
     (folder,) = (
@@ -44,6 +58,7 @@ def test_from_a_position_to_masks_with_nothing_on_disk(tmp_path, tiny_bundle, ca
         assert hdus[0].data.shape == (2, 424, 424)
         x, y = WCS(hdus[0].header).celestial.world_to_pixel_values(ra, dec)
     assert (x, y) == pytest.approx((211.5, 211.5), abs=0.1)
+    assert shown == [(folder / "figure.png").resolve().as_uri()]
     figure = io.read_picture(folder / "figure.png")
     assert figure.shape[1] > 1000 and np.ptp(figure) == 255
 

@@ -125,9 +125,13 @@ def predict_radec(
 
     Raises
     ------
+    ConfigError
+        If ``pixscale`` is not positive.
     FetchError
         If a cutout cannot be had, or lies outside the footprint of the survey.
     """
+    if not (np.isfinite(pixscale) and pixscale > 0):
+        raise ConfigError(f"--pixscale {pixscale:g}: give a positive number of arcsec per pixel, such as 0.262")
     return [
         _one(place, segmenter, Path(out), pixscale, layer, url, options, uncertainty, progress) for place in positions
     ]
@@ -147,7 +151,8 @@ def _one(
     name = _name(place)
     folder = out / f"{name}_{pixscale:g}_{layer}"  # another scale or layer is another picture
     row = pd.DataFrame({"id": [name], COL_RA: [place.ra.deg], COL_DEC: [place.dec.deg], COL_PIXSCALE: [pixscale]})
-    summary = fetch_cutouts(row, folder, layer=layer, url=url, options=options or FetchOptions(), progress=progress)
+    how = {"layer": layer, "url": url, "options": options or FetchOptions(), "progress": progress}
+    summary = fetch_cutouts(row, folder, retry_empty=True, **how)  # type: ignore[arg-type]
     cutout = folder / "images" / "fits" / f"{io.file_stem(name)}.fits"
     if not cutout.exists():
         reason = next(iter(summary.reasons), "no cutout")
