@@ -325,6 +325,13 @@ def test_the_report_is_the_same_however_work_is_cut_and_wherever_the_data_lie(ro
     assert table[0][:3] == ["problem", "column", "count"] and all(line[0] in KINDS for line in table[1:])
 
 
+def test_what_a_killed_check_left_of_its_report_is_removed(root, tmp_path):
+    leftover = tmp_path / ".report.csv.abc.part"
+    leftover.touch()
+    check_catalog(root / DEFAULT_MASTER, report=tmp_path / "report.csv", progress=False)
+    assert not leftover.exists()
+
+
 def test_the_report_as_parquet_and_of_an_unknown_kind(root, tmp_path):
     file_of(root, JPG).unlink()
     report = check(root, report=tmp_path / "r.parquet")

@@ -109,7 +109,13 @@ def test_real_marks(realdata, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "what"), [("nothing", "no gz3d_"), ("gz3d_none.fits.gz", "no such file"), ([], "no gz3d_")]
+    ("source", "what"),
+    [
+        ("nothing", "no gz3d_"),
+        ("gz3d_none.fits.gz", "no such file"),
+        ("nowhere", "nowhere: no such folder; give the folder of GZ3D files"),
+        ([], "no gz3d_"),
+    ],
 )
 def test_no_files(tmp_path, source, what):
     (tmp_path / "nothing").mkdir()

@@ -122,6 +122,8 @@ def _gz3d_jobs(gz3d: Paths) -> pd.DataFrame:
     """List the files: ``id`` (name), ``stem``, ``path`` and, so that a changed file is read anew, ``stamp``."""
     files: list[Path] = []
     for path in map(Path, [gz3d] if isinstance(gz3d, (str, os.PathLike)) else gz3d):
+        if not path.exists() and not path.name.endswith(_FITS):  # a file that is gone is a failure of its own
+            raise BadFileError(path, "no such folder", "give the folder of GZ3D files, see zoobot3d fetch gz3d")
         files += [f for f in path.glob("gz3d_*.fits*") if f.name.endswith(_FITS)] if path.is_dir() else [path]
     if not files:
         raise BadFileError(

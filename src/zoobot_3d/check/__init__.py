@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from zoobot_3d import io
-from zoobot_3d.batch import file_stamp
+from zoobot_3d.batch import file_stamp, remove_leftovers
 from zoobot_3d.catalog import catalog_root, read_catalog
 from zoobot_3d.check.faults import KINDS, find_faults, named_files
 from zoobot_3d.check.file_facts import FACTS, read_facts
@@ -110,6 +110,8 @@ def check_catalog(
     check_cluster(cluster)
     if report is not None and not str(report).lower().endswith(io.TABLES):
         raise BadFileError(report, "unknown kind of table", "use .csv, .parquet or .fits")
+    if report is not None:
+        remove_leftovers(Path(report).parent, f".{Path(report).name}.")
     frame = read_catalog(catalogue).reset_index(drop=True)
     uses = named_files(frame)
     if uses is None:
