@@ -97,6 +97,15 @@ def test_missing_file(tmp_path):
         load_config(tmp_path / "none.yaml")
 
 
+def test_votes_on_several_devices(tmp_path):
+    """A batch without marks on one of them would make the others wait for its decoder for ever."""
+    joint = ["data.votes=[dr5]", "train.devices=2"]
+    with pytest.raises(ConfigError, match=r"^data\.votes: .*needs train\.strategy=ddp_find_unused_parameters_true$"):
+        load_config(None, joint)
+    load_config(None, [*joint, "train.strategy=ddp_find_unused_parameters_true"])
+    load_config(None, joint[1:])
+
+
 def test_yaml_round_trip(tmp_path):
     config = Config(
         data=DataConfig(votes=("dr8",), root="x"), train=TrainConfig(max_minutes=2.5, class_weights=(1.0, 3.0))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import SequentialSampler
 
-from tiny_survey import make_survey
+from tiny_survey import make_mixed_survey, make_survey
 from zoobot_3d.bundle import load_bundle
 from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig, config_to_yaml
 from zoobot_3d.samplers import RankShare
@@ -134,6 +134,23 @@ def test_processes_stop_together_and_know_each_others_failures(survey, tmp_path)
     subprocess.run(command(config, out), env=environment(), check=True, timeout=240, capture_output=True)
     assert pd.read_csv(out / "failed.csv")["id"].nunique() == 4
     assert json.loads((out / "metrics.json").read_text())["epochs"] < 1000
+
+
+@pytest.mark.slow  # two processes import torch and train
+def test_a_process_without_marks_does_not_stop_the_other(tmp_path):
+    """Of masks and votes together, where one process runs the decoder and the other has nothing to run it on."""
+    catalog = make_mixed_survey(tmp_path / "survey")
+    frame = pd.read_parquet(catalog)
+    training = frame.index[frame["split"] == "train"]
+    frame.loc[training[1:], "relative_segmap_json_loc"] = None
+    frame.to_parquet(catalog)
+    config = settings(catalog, 2, devices=2, strategy="ddp_find_unused_parameters_true")
+    config = replace(config, data=replace(config.data, votes=("gz2",)))
+    out = tmp_path / "out"
+    subprocess.run(command(config, out), env=environment(), check=True, timeout=240, capture_output=True)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["marked"]["train"] == 1 and metrics["epochs"] == 2
+    assert 0 < metrics["val"]["vote_loss"] < 10 and 0 < metrics["val"]["loss"] < 10
 
 
 class Backwards(SequentialSampler):

@@ -267,6 +267,15 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse groups that do not go together."""
+        several = self.train.devices != 1 or self.train.num_nodes > 1
+        if several and self.data.votes and self.train.strategy != "ddp_find_unused_parameters_true":
+            raise ConfigError(  # the processes would wait for one another for ever
+                "data.votes: on several devices a batch without marks, which leaves the decoder unused, needs "
+                "train.strategy=ddp_find_unused_parameters_true"
+            )
+
 
 def load_config(path: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()) -> Config:
     """Defaults, then a YAML file, then overrides.
