@@ -11,7 +11,7 @@ from tiny_survey import make_survey
 from zoobot_3d import cli
 from zoobot_3d.bundle import load_bundle, read_info
 from zoobot_3d.calibration import VoteHistogram, calibrate
-from zoobot_3d.errors import CatalogError
+from zoobot_3d.errors import BundleError, CatalogError
 from zoobot_3d.evaluate import Reliability, evaluate_catalog
 
 
@@ -136,6 +136,11 @@ def test_nothing_to_calibrate_on_leaves_the_bundle(survey, bundle, tmp_path):
     with pytest.raises(CatalogError, match=r"c\.parquet: nothing to calibrate on"):
         calibrate(bundle, tmp_path / "c.parquet", root=survey.parents[1], progress=False)
     assert (bundle / "bundle.json").read_bytes() == content
+
+
+def test_the_packages_own_bundle_stays_as_it_is(survey):
+    with pytest.raises(BundleError, match=r"^default: is part of the package .*; copy .*default_bundle and calibrate"):
+        calibrate("default", survey, progress=False)
 
 
 def test_from_the_command_line(survey, bundle, tiny_bundle, capsys):

@@ -106,12 +106,14 @@ class TestStartFrom:
         info = BundleInfo("fast_unet", models[0].options, 2, "bce", 32, 0.8, votes=("a", "b", "c"))
         bundle = Bundle(models[0], loss, info, tmp_path)
         other = models[1].vote_head.linear.weight.clone()
-        start_from(models[1], loss, bundle, votes=("c", "b", "a"))
+        told = start_from(models[1], loss, bundle, votes=("c", "b", "a"))
+        assert told.endswith("all of it; the vote head starts anew")
         assert torch.equal(models[1].vote_head.linear.weight, other)
-        start_from(models[1], loss, bundle, votes=("a", "b", "c"))
+        assert start_from(models[1], loss, bundle, votes=("a", "b", "c")).endswith(": all of it")
         assert torch.equal(models[1].vote_head.linear.weight, models[0].vote_head.linear.weight)
         plain, _ = build()
-        start_from(plain, loss, bundle)  # a network without one needs none
+        told = start_from(plain, loss, bundle)  # a network without one needs none
+        assert told.endswith("all of it; its vote head is left out")
         assert torch.equal(plain.head.conv.weight, models[0].head.conv.weight)
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from zoobot_3d.bundle import load_bundle, save_info
-from zoobot_3d.errors import CatalogError
+from zoobot_3d.bundle import DEFAULT, load_bundle, save_info
+from zoobot_3d.errors import BundleError, CatalogError
 from zoobot_3d.evaluate import Reliability, batches, network_input, open_dataset
 from zoobot_3d.progress import progress_bar
 from zoobot_3d.schema import CLASSES
@@ -176,9 +176,13 @@ def calibrate(
     CatalogError
         If the catalogue has no such rows, or none has a picture and marks.
     BundleError
-        If the bundle cannot be used.
+        If the bundle cannot be used, or is the package's own.
     """
     loaded = load_bundle(bundle)
+    if bundle == DEFAULT:
+        raise BundleError(
+            f"{DEFAULT}: is part of the package and stays as it is; copy {loaded.path} and calibrate that"
+        )
     before = loaded.info.temperature
     neutral = dataclasses.replace(loaded.info, temperature=(1.0,) * len(CLASSES))
     segmenter = Segmenter(dataclasses.replace(loaded, info=neutral), device=device)

@@ -82,6 +82,8 @@ def start_from(model: SegmentationModel, loss: Loss, bundle: Bundle, *, votes: S
         told += "all but the concentrations" if loss.channels > bundle.loss.channels else "all of it but concentrations"
     else:
         told += "all of it"
+    if tuple(votes) != bundle.info.votes:
+        told += "; the vote head starts anew" if votes else "; its vote head is left out"
     model.load_state_dict(wanted | kept)
     return told
 
