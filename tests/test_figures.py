@@ -60,6 +60,27 @@ def test_a_sheet_of_predictions(tmp_path, tiny_bundle):
         gallery.predictions(tmp_path / "out", tmp_path / "sheet.png")
 
 
+def test_a_sheet_of_predictions_with_uncertainty(tmp_path, tiny_bundle):
+    rng = np.random.default_rng(0)
+    io.write_jpeg(tmp_path / "in" / "a.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    segmenter = load_segmenter(tiny_bundle, device="cpu", tta=True)
+    predict(list_galaxies(tmp_path / "in"), segmenter, tmp_path / "out", uncertainty=True)
+    gallery.predictions(tmp_path / "out", tmp_path / "sheet.png")
+    assert io.read_picture(tmp_path / "sheet.png").shape[1] > 400
+
+
+def test_uncertainty_has_one_scale_for_all_galaxies():
+    masks, sigmas = np.zeros((2, 8, 8)), [np.full((2, 8, 8), level) for level in (0.1, 0.4)]
+    sigmas[0][1, 0, 0] = 0.2  # the larger of the two classes is shown
+    figure = figures.contact_sheet([PICTURE] * 2, [masks] * 2, columns=2, side=8, sigmas=sigmas)
+    first, second, bar = figure.axes
+    shown = [axes.images[0].get_array()[:, 16:] for axes in (first, second)]
+    assert all(part.shape == (8, 8, 3) for part in shown)
+    colours = [(255 * np.array(figures.SIGMA_MAP(level))[:3]).astype(np.uint8) for level in (0.25, 0.5, 1.0)]
+    np.testing.assert_array_equal([shown[0][4, 4], shown[0][0, 0], shown[1][4, 4]], colours)
+    assert "standard deviation" in bar.get_xlabel()
+
+
 def test_no_training_log(tmp_path):
     with pytest.raises(BadFileError, match=r"no metrics\.csv"):
         gallery.training(tmp_path, tmp_path / "t.png")

@@ -14,7 +14,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from zoobot_3d.io import atomic_path
@@ -33,6 +36,10 @@ __all__ = [
 ]
 
 COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
+SIGMA_MAP = mpl.colormaps["cividis"]
+"""Of uncertainty: even in brightness, and the same to the colour-blind."""
+SIGMA_LEAST = 0.05
+"""Upper end of the scale of uncertainty, at least: below it would show how shards round."""
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -125,8 +132,9 @@ def contact_sheet(
     names: Sequence[str] = (),
     columns: int = 5,
     side: int = 212,
+    sigmas: Sequence[NDArray[np.floating[Any]]] = (),
 ) -> Figure:
-    """Lay out pictures beside their predicted masks, as pairs.
+    """Lay out pictures beside their predicted masks, and beside how uncertain these are, if that is known.
 
     Parameters
     ----------
@@ -137,22 +145,34 @@ def contact_sheet(
     names : sequence of str
         Written in the corners.
     columns : int
-        Pairs a row.
+        Galaxies a row, at most.
     side : int
         Pixels of a panel.
+    sigmas : sequence of (2, H, W)
+        Standard deviation of the masks, one for each; a third panel shows the larger of the classes', all galaxies on
+        one scale.
     """
+    panels = 3 if sigmas else 2
+    columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
+    scale = Normalize(0, max([SIGMA_LEAST, *(float(sigma.max()) for sigma in sigmas)]))
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(columns * 3.2, rows * 1.62))
+        figure = Figure(figsize=(columns * 1.6 * panels, rows * 1.62 + (0.7 if sigmas else 0)))
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
             axes = grid.flat[index]
-            pair = np.hstack([picture, overlay(picture, mask)])
-            axes.imshow(cv2.resize(pair, (2 * side, side), interpolation=cv2.INTER_AREA))
+            strip = [picture, overlay(picture, mask)]
+            if sigmas:
+                strip.append((255 * SIGMA_MAP(scale(sigmas[index].max(0)))[..., :3]).astype(np.uint8))
+            axes.imshow(cv2.resize(np.hstack(strip), (panels * side, side), interpolation=cv2.INTER_AREA))
             if names:
                 axes.text(0.01, 0.03, names[index], color="w", fontsize=5, transform=axes.transAxes)
+        if sigmas:
+            label = "standard deviation of the fraction of volunteers (arms or bar, the larger)"
+            mapped = ScalarMappable(scale, SIGMA_MAP)
+            figure.colorbar(mapped, ax=grid, location="bottom", label=label, fraction=0.05, aspect=50, shrink=0.8)
     return figure
 
 
@@ -199,14 +219,14 @@ def reliability(curves: dict[str, dict[str, list[float]]], errors: dict[str, flo
         ``reliability`` and ``calibration_error`` of `zoobot_3d.evaluate.Evaluation`.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.2, 4.6))
-        top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+        figure = Figure(figsize=(4.2, 5.4))
+        top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
         top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--")
         for name, curve in curves.items():
             label = f"{name} (calibration error {errors[name]:.3f})"
             top.plot(curve["predicted"], curve["observed"], "o-", ms=3, color=COLOURS[name], label=label)
-            bottom.step(curve["predicted"], curve["pixels"], where="mid", color=COLOURS[name])
-        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers")
+            bottom.plot(curve["predicted"], curve["pixels"], "o-", ms=3, color=COLOURS[name])
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers", aspect="equal")
         top.legend(frameon=False, loc="upper left")
         bottom.set(yscale="log", xlabel="predicted fraction", ylabel="pixels")
     return figure
@@ -235,6 +255,7 @@ def training(log: pd.DataFrame) -> Figure:
         left.set(xlabel="epoch", ylabel="loss")
         right.set(xlabel="epoch", ylabel="IoU at > 0.2, validation", ylim=(0, None))
         for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(frameon=False)
     return figure
 
@@ -253,7 +274,8 @@ def importance(shares: Mapping[str, float], n_trials: int) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(names)))
         axes = figure.subplots()
-        axes.barh(names, [shares[name] for name in names], color="0.45", height=0.7)
+        bars = axes.barh(names, [shares[name] for name in names], color="0.45", height=0.7)
+        axes.bar_label(bars, fmt="%.2f", padding=3)
         axes.set(xlabel="share of the importance (PED-ANOVA: what sets the best tenth apart)", xlim=(0, None))
         axes.set_title(f"{n_trials} finished trials", loc="left")
     return figure

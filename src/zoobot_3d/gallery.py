@@ -82,7 +82,7 @@ def predictions(
     count: int = 24,
     seed: int = 0,
 ) -> None:
-    """Draw pictures beside their predicted masks.
+    """Draw pictures beside their predicted masks, and beside their uncertainty where it was predicted too.
 
     Parameters
     ----------
@@ -102,16 +102,17 @@ def predictions(
     BadFileError
         If none of the pictures is there any more.
     """
-    from zoobot_3d.predict import read_masks, run_root
+    from zoobot_3d.predict import has_sigma, read_masks, read_masks_and_sigma, run_root
 
     root = Path(pictures) if pictures is not None else run_root(folder)
-    rows = [(row, masks) for row, masks in read_masks(folder) if masks is not None]
+    uncertain = has_sigma(folder)
+    rows: list[Any] = [row for row in (read_masks_and_sigma if uncertain else read_masks)(folder) if row[1] is not None]
     order = np.random.default_rng(seed).permutation(len(rows))
     shown, reason = [], ""
     for index in order:
-        row, masks = rows[index]
+        row, *maps = rows[index]
         try:
-            shown.append((_picture(root / row["path"]), masks, row["id"]))
+            shown.append((_picture(root / row["path"]), row["id"], *maps))
         except Zoobot3DError as error:
             reason = str(error)
         if len(shown) == count:
@@ -120,8 +121,9 @@ def predictions(
         raise BadFileError(
             folder, f"none of the pictures could be read ({reason})", "say where they are with --pictures"
         )
-    images, masks_shown, names = zip(*shown, strict=True)
-    figures.save(figures.contact_sheet(images, masks_shown, names), out)
+    images, names, masks, *sigmas = zip(*shown, strict=True)
+    columns = 3 if uncertain else 5
+    figures.save(figures.contact_sheet(images, masks, names, columns, sigmas=sigmas[0] if sigmas else ()), out)
 
 
 def training(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:

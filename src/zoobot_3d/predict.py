@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__, io
@@ -29,7 +30,7 @@ from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 if TYPE_CHECKING:
     from zoobot_3d.segmenter import Segmenter
 
-__all__ = ["SIGMA_FULL", "PredictSummary", "predict", "read_masks", "read_masks_and_sigma", "run_root"]
+__all__ = ["SIGMA_FULL", "PredictSummary", "has_sigma", "predict", "read_masks", "read_masks_and_sigma", "run_root"]
 
 SIGMA_FULL = 0.5
 """Standard deviation that 255 stands for in ``<class>_sigma_png``: nothing in 0-1 scatters more."""
@@ -336,6 +337,12 @@ def run_root(folder: str | os.PathLike[str]) -> Path:
         return Path(folder) / json.loads((Path(folder) / "run.json").read_text())["pictures"]
     except (OSError, KeyError, ValueError):
         raise BadFileError(folder, "no predictions here (no run.json)", "run zoobot3d predict first") from None
+
+
+def has_sigma(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether predictions hold uncertainty; of a folder that holds none at all, False."""
+    shard = next((Path(folder) / SHARDS).glob("shard-*.parquet"), None)
+    return shard is not None and f"{CLASSES[0]}_sigma_png" in pq.read_schema(shard).names
 
 
 def read_masks(folder: str | os.PathLike[str]) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None]]:

@@ -202,7 +202,8 @@ def _figures_options(parser: argparse.ArgumentParser) -> None:
         "kind",
         choices=("comparison", "predictions", "training"),
         help="comparison: picture, volunteers, model (SOURCE: master catalogue); predictions: pictures beside their "
-        "masks (SOURCE: folder of predictions); training: curves (SOURCE: folder of training)",
+        "masks, and their uncertainty if predicted (SOURCE: folder of predictions); training: curves (SOURCE: folder "
+        "of training)",
     )
     parser.add_argument("source", help="where from; see KIND")
     parser.add_argument("--out", required=True, help="file to write: .png, .pdf or .svg")
