@@ -7,7 +7,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
+from distributed import Client, LocalCluster
 
+from zoobot_3d import cli
 from zoobot_3d import crossmatch as crossmatch_module
 from zoobot_3d.crossmatch import crossmatch, tree
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
@@ -480,6 +482,22 @@ def test_lsdb_finds_what_astropy_finds_also_at_the_borders_of_pixels(hats, tmp_p
     left, other_left = (pd.read_parquet(s.unmatched_catalogue).set_index("dr8_id") for s in (summary, other))
     pd.testing.assert_frame_equal(left.drop(columns="row").sort_index(), other_left.drop(columns="row").sort_index())
     assert summary.n_unmatched_catalogue == len(left) == len(theirs) - near.sum() + summary.n_duplicates
+
+
+@pytest.mark.slow  # as above, in a process of its own
+def test_lsdb_on_a_cluster_finds_the_same(hats, tmp_path, capsys):
+    galaxies(*((45 + 0.5 * ARCSEC, dec) for dec in BORDER)).to_csv(tmp_path / "g.csv", index=False)
+    command = ["crossmatch", str(tmp_path / "g.csv"), str(hats / "sky"), "--engine", "lsdb"]
+    assert cli.main([*command, "--out", str(tmp_path / "here.csv")]) == 0
+    with LocalCluster(n_workers=1, threads_per_worker=1, protocol="tcp", dashboard_address=None) as cluster:
+        where = ["--out", str(tmp_path / "there.csv"), "--cluster", cluster.scheduler_address]
+        assert cli.main([*command, *where]) == 0
+        with Client(cluster) as client:
+            assert sum(client.run(lambda dask_worker: dask_worker.state.executed_count).values()) > 0
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    assert len(pd.read_csv(tmp_path / "there.csv")) == BORDER.size
+    assert cli.main([*command[:3], "--out", str(tmp_path / "t.csv"), "--cluster", "local"]) == 2
+    assert "--cluster is for --engine lsdb" in capsys.readouterr().err
 
 
 def test_lsdb_not_installed(match, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from zoobot_3d.errors import ConfigError
 if TYPE_CHECKING:
     from distributed import Client, Scheduler
 
-__all__ = ["Place", "Workers", "check_cluster", "open_cluster", "parse_cluster"]
+__all__ = ["Place", "Workers", "active_cluster", "check_cluster", "open_cluster", "parse_cluster"]
 
 ALLOWED_FAILURES = 0
 """Deaths of its worker that a task survives before `distributed` gives it up, on this machine.
@@ -162,6 +163,24 @@ def open_cluster(place: Place, n_tasks: int) -> Iterator[Workers]:
             return found
 
         yield Workers(client, slots or max(tend(), 1), tend)
+
+
+@contextlib.contextmanager
+def active_cluster(text: str) -> Iterator[None]:
+    """Let whatever is computed with Dask in the with-block be computed there: for libraries that make their own tasks.
+
+    Parameters
+    ----------
+    text : str
+        See `check_cluster`.
+
+    Raises
+    ------
+    ConfigError
+        As `check_cluster` and `open_cluster`.
+    """
+    with open_cluster(parse_cluster(text), sys.maxsize) as workers, workers.client.as_current():
+        yield
 
 
 def _nothing() -> None:

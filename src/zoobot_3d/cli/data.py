@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from zoobot_3d.cli.command import Command, cluster_option, print_table, report
+from zoobot_3d.errors import ConfigError
 from zoobot_3d.schema import DEFAULT_MASTER, GZ_FIELD_PX
 
 __all__ = ["COMMANDS"]
@@ -67,29 +69,36 @@ def _crossmatch_options(parser: argparse.ArgumentParser) -> None:
         help="keep galaxies whose match is nearer to another (repeated observations), marked in duplicate_of",
     )
     parser.add_argument("--engine", choices=("tree", "lsdb"), default="tree", help="lsdb: HATS catalogues, with Dask")
+    parser.add_argument(
+        "--cluster", help="where LSDB works, as for check; by default in threads of this process (engine lsdb only)"
+    )
 
 
 def _crossmatch(args: argparse.Namespace) -> None:
+    from zoobot_3d.cluster import active_cluster
     from zoobot_3d.crossmatch import crossmatch
 
-    summary = crossmatch(
-        args.galaxies,
-        args.catalogue,
-        args.out,
-        radius=args.radius,
-        engine=args.engine,
-        columns=args.columns,
-        ra=args.ra,
-        dec=args.dec,
-        ra_unit=args.ra_unit,
-        galaxy_id=args.id,
-        catalogue_ra=args.catalogue_ra,
-        catalogue_dec=args.catalogue_dec,
-        catalogue_ra_unit=args.catalogue_ra_unit,
-        catalogue_id=args.catalogue_id,
-        suffix=args.suffix,
-        keep_duplicates=args.keep_duplicates,
-    )
+    if args.cluster and args.engine != "lsdb":
+        raise ConfigError("zoobot3d crossmatch: --cluster is for --engine lsdb; the engine tree needs one process")
+    with active_cluster(args.cluster) if args.cluster else contextlib.nullcontext():
+        summary = crossmatch(
+            args.galaxies,
+            args.catalogue,
+            args.out,
+            radius=args.radius,
+            engine=args.engine,
+            columns=args.columns,
+            ra=args.ra,
+            dec=args.dec,
+            ra_unit=args.ra_unit,
+            galaxy_id=args.id,
+            catalogue_ra=args.catalogue_ra,
+            catalogue_dec=args.catalogue_dec,
+            catalogue_ra_unit=args.catalogue_ra_unit,
+            catalogue_id=args.catalogue_id,
+            suffix=args.suffix,
+            keep_duplicates=args.keep_duplicates,
+        )
     print(summary)
 
 

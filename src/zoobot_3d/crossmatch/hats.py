@@ -1,7 +1,8 @@
 """Pairs of near galaxies and catalogue rows, by LSDB: the engine for HATS catalogues that do not fit one machine.
 
 A HATS catalogue is a folder of Parquet files by HEALPix pixel; LSDB works through them with Dask, on the client that is
-active in this process, or else in threads. Knows nothing of who wins a match, nor of output files.
+active in this process (see `zoobot_3d.cluster.active_cluster`), or else in threads. Knows nothing of who wins a match,
+nor of output files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from zoobot_3d.crossmatch.tree import ARCSEC, Floats, Pairs, Rows, separation, unit_vectors
-from zoobot_3d.errors import BadFileError, ConfigError
+from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
 from zoobot_3d.positions import RaUnit, require_columns
 
 __all__ = ["HatsCatalogue"]
@@ -166,8 +167,13 @@ def _most_within(ra: Floats, dec: Floats, reach: float) -> int:
 
 def _compute(things: list[Any]) -> Sequence[Any]:
     import dask
+    from distributed.scheduler import KilledWorker
 
-    results: Sequence[Any] = dask.compute(*things)
+    try:
+        results: Sequence[Any] = dask.compute(*things)
+    except KilledWorker as error:
+        what = " ".join(str(error).split())
+        raise Zoobot3DError(f"a worker of LSDB died ({what[:200]}); give workers more memory, or use fewer") from None
     return results
 
 
