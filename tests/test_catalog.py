@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoobot_3d.catalog import assign_split, catalog_root, read_catalog
+from zoobot_3d.catalog import assign_split, catalog_root, read_catalog, split_of
 from zoobot_3d.errors import CatalogError
 
 
@@ -18,6 +18,17 @@ def test_split_is_for_ever():
     assert list(assign_split(["1-304336", "1-379196", 7])) == list(assign_split(["1-304336", "1-379196", "7"]))
     frozen = "train train train train train train train train test test train train test train train train"
     assert " ".join(assign_split([f"{n}_1" for n in range(16)])) == frozen
+
+
+def test_rows_that_name_no_split_are_in_the_one_of_their_name():
+    names = [f"{n}_1" for n in range(16)]
+    frame = pd.DataFrame({"dr8_id": names})
+    assert (split_of(frame) == assign_split(names)).all()
+    said = frame.assign(split=["val", None, "", np.nan] * 4)
+    expected = assign_split(names)
+    expected[::4] = "val"
+    assert split_of(said).tolist() == expected.tolist()
+    assert split_of(said.astype({"split": "string"})).tolist() == expected.tolist()
 
 
 def test_missing_columns_are_named(tmp_path):

@@ -27,6 +27,7 @@ __all__ = [
     "gz_pixscale",
     "list_galaxies",
     "read_catalog",
+    "split_of",
 ]
 
 PICTURES = (".jpg", ".jpeg", ".png")
@@ -61,6 +62,26 @@ def assign_split(ids: Iterable[object]) -> NDArray[np.str_]:
     digests = (hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids)
     uniform = np.array([int.from_bytes(digest, "big") for digest in digests], np.float64) / 2.0**64
     return np.array(list(SPLITS))[np.searchsorted(edges, uniform, side="right")]
+
+
+def split_of(catalog: pd.DataFrame) -> NDArray[np.str_]:
+    """Tell which split each row is in: what its ``split`` says or, where that is empty or no column, `assign_split`.
+
+    Parameters
+    ----------
+    catalog : pandas.DataFrame
+        With ``dr8_id``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,), as a rule of ``"train"``, ``"val"``, ``"test"``.
+    """
+    by_name = assign_split(catalog[COL_ID])
+    if "split" not in catalog:
+        return by_name
+    said = catalog["split"].fillna("").astype(str).to_numpy(str)
+    return np.where(said == "", by_name, said)
 
 
 def gz_pixscale(th50: ArrayLike, th90: ArrayLike | None = None) -> NDArray[np.float64]:

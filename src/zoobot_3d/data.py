@@ -23,7 +23,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoobot_3d.catalog import assign_split, catalog_root, read_catalog
+from zoobot_3d.catalog import catalog_root, read_catalog, split_of
 from zoobot_3d.config import DataConfig
 from zoobot_3d.errors import CatalogError, Zoobot3DError
 from zoobot_3d.progress import progress_bar
@@ -204,8 +204,8 @@ class MaskDataModule(LightningDataModule):
     """Train, validation and test galaxies of a catalogue, each split in its own dataset.
 
     Only rows that name marks or masks take part, and with ``config.votes`` those that have votes. The split is the
-    catalogue's ``split`` column (train, val, test), or else `zoobot_3d.catalog.assign_split`. Only training galaxies
-    are shuffled, anew each epoch and alike for a seed, whether or not the run was interrupted.
+    catalogue's, see `zoobot_3d.catalog.split_of`. Only training galaxies are shuffled, anew each epoch and alike for a
+    seed, whether or not the run was interrupted.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ class MaskDataModule(LightningDataModule):
                 frame[vote_cols] = counts
             labelled, wanted = labelled | counts.any(axis=1), "marks, masks or votes"
         frame = frame[labelled]
-        split = frame["split"].to_numpy(str) if "split" in frame else assign_split(frame[COL_ID])
+        split = split_of(frame)
         root = Path(config.root) if config.root is not None else catalog_root(config.catalog)
         for name in ("train", "val", "test"):
             rows = frame[split == name]

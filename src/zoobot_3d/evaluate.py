@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog import assign_split, catalog_root, read_catalog
+from zoobot_3d.catalog import catalog_root, read_catalog, split_of
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.metrics import SegmentationMetrics
 from zoobot_3d.progress import progress_bar
@@ -276,9 +276,8 @@ def open_datasets(
     from zoobot_3d.data import MaskDataset
 
     frame = read_catalog(catalog, [COL_ID])
-    splits = frame["split"].to_numpy() if "split" in frame else assign_split(frame[COL_ID])
     if split != "all":
-        frame = frame[splits == split].reset_index(drop=True)
+        frame = frame[split_of(frame) == split].reset_index(drop=True)
     if frame.empty:
         raise CatalogError(f"{catalog}: no galaxies in split {split!r}; choose another")
     folder = catalog_root(catalog) if root is None else root
