@@ -6,7 +6,7 @@ TORCH ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types docs benchmarks test-lowest clean
+.PHONY: demo test lint types docs weights benchmarks test-lowest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoobot3d demo --out demo
@@ -23,6 +23,10 @@ types: $(VENV)/.dev-installed
 
 docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
+
+# The bundle that comes with the package, from seeds to file; conf/weights.yaml is its recipe. Hours on two cores.
+weights: $(VENV)/.installed
+	$(BIN)/python tools/make_weights.py --work weights
 
 # Each writes a JSON row and a plot to benchmarks/results; fast_vs_published.py takes an hour and is run by hand.
 benchmarks: $(VENV)/.dev-installed
