@@ -15,6 +15,7 @@ from astropy.io import fits
 from tiny_survey import make_survey
 from zoobot_3d import masks as masks_module
 from zoobot_3d.data import MaskDataset
+from zoobot_3d.batch import summarize
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.extract import catalog, extract_marks, make_masks
 from zoobot_3d.grid import PixelGrid
@@ -92,6 +93,13 @@ def test_leftovers_of_a_killed_run_are_removed(survey, tmp_path):
     (out / ".gz3d_1.json.abc.part").write_text("{")
     extract_marks(survey / "gz3d", out, **QUIET)
     assert all(not name.startswith(".") for name in content(out))
+
+
+def test_a_half_written_list_of_failures_is_removed(tmp_path):
+    leftover = tmp_path / ".g_failed.csv.abc.part"
+    leftover.touch()
+    summary = summarize(tmp_path / "g.csv", pd.DataFrame({"id": ["a"], "error": [None]}), 0, tmp_path / "g_failed.csv")
+    assert summary.done == 1 and not list(tmp_path.iterdir())
 
 
 def test_real_marks(realdata, tmp_path):

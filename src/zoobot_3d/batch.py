@@ -67,6 +67,7 @@ def summarize(out: Path, rows: pd.DataFrame, skipped: int, failed_csv: Path) -> 
         The list: ``file`` and ``reason``.
     """
     bad = rows[rows["error"].notna()]
+    remove_leftovers(failed_csv.parent, f".{failed_csv.name}.")
     if len(bad):
         with io.atomic_path(failed_csv) as temporary:
             failed = pd.DataFrame({"file": bad["id"], "reason": bad["error"]})
