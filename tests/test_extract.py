@@ -14,8 +14,8 @@ from astropy.io import fits
 
 from tiny_survey import make_survey
 from zoobot_3d import masks as masks_module
-from zoobot_3d.data import MaskDataset
 from zoobot_3d.batch import summarize
+from zoobot_3d.data import MaskDataset
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.extract import catalog, extract_marks, make_masks
 from zoobot_3d.grid import PixelGrid
