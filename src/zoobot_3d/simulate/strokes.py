@@ -90,11 +90,9 @@ def circle_around(parts: list[Trace], hand: Hand, rng: np.random.Generator) -> A
 def joined(first: Trace, second: Trace) -> Trace:
     """Join two lanes, from the tip of the first through the middle to that of the second."""
     back = first.reversed()
-    both = (
-        np.concatenate([a, b])
-        for a, b in ((back.x, second.x), (back.y, second.y), (back.half_width, second.half_width))
-    )
-    return Trace(*both).resampled(STEP)
+    pairs = ((back.x, second.x), (back.y, second.y), (back.half_width, second.half_width))
+    x, y, half_width = (np.concatenate(pair) for pair in pairs)
+    return Trace(x, y, half_width).resampled(STEP)
 
 
 def freehand(outline: Array, hand: Hand, rng: np.random.Generator) -> Array:
