@@ -4,7 +4,7 @@ Simulates a broad survey, trains ``conf/weights.yaml`` on it, measures the resul
 writes it in half precision to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. Nothing real
 is seen: neither pictures nor marks.
 
-    python tools/make_weights.py [--work weights] [--galaxies 24000] [--seed 11] [KEY=VALUE ...]
+    python tools/make_weights.py [--work weights] [--galaxies 20000] [--seed 11] [KEY=VALUE ...]
 
 Two cores simulate for a quarter of an hour and train for a night; the weights depend on the processor in their last
 digits.
@@ -46,7 +46,7 @@ def write_catalog(master: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="weights", help="folder for survey and training")
-    parser.add_argument("--galaxies", type=int, default=24000)
+    parser.add_argument("--galaxies", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=11, help="of the survey")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")

@@ -17,15 +17,15 @@ from zoobot_3d.simulate.light import photometry
 from zoobot_3d.simulate.recipe import KINDS, Arm, Bar, BarProfile, Dust, Galaxy, Kind, Ring, project_angle
 
 _MIX: dict[Kind, float] = {
-    "spiral": 0.62,
-    "ringed": 0.13,
-    "lenticular": 0.09,
-    "flocculent": 0.08,
+    "spiral": 0.66,
+    "ringed": 0.12,
+    "lenticular": 0.12,
+    "flocculent": 0.02,
     "elliptical": 0.04,
     "edge-on": 0.04,
 }
 _BARRED: dict[Kind, float] = {"spiral": 0.5, "ringed": 0.65, "lenticular": 0.5, "flocculent": 0.35}
-_ARM_COUNT = {1: 0.03, 2: 0.67, 3: 0.16, 4: 0.14}
+_ARM_COUNT = {1: 0.03, 2: 0.59, 3: 0.17, 4: 0.14, 5: 0.07}
 
 _SPEED_OF_LIGHT, _HUBBLE = 299792.458, 70.0  # km/s, km/s/Mpc
 
@@ -298,8 +298,8 @@ def _texture(rng: np.random.Generator, galaxy: Galaxy, late: float) -> dict[str,
     flocculent = galaxy.kind == "flocculent"
     dusty = rng.random() < 0.6
     return {
-        # Where there are arms, the rest of the disk must not look like more of them.
-        "flocculence": float(rng.uniform(0.35, 0.75) if flocculent else 0.03 + 0.22 * gas * rng.uniform(0.3, 1.2)),
+        # Late spirals are patchy too, or patches alone would tell a disk without arms.
+        "flocculence": float(rng.uniform(0.35, 0.75) if flocculent else 0.03 + 0.35 * gas * rng.uniform(0.1, 1.3)),
         "flocculence_pitch": hand * float(rng.uniform(45, 85) if flocculent else rng.uniform(18, 40)),
         "knots": (int(rng.poisson(45 * gas**1.5)), float(rng.uniform(0.02, 0.18) * gas)),
         "dust": Dust(
