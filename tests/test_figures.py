@@ -33,6 +33,14 @@ def test_reliability_draws_a_curve_a_class():
     assert top.get_ylabel() == "fraction of volunteers"
 
 
+def test_reliability_of_nothing_predicted_is_an_empty_plot(tmp_path):
+    nothing = {"predicted": [], "observed": [], "pixels": []}
+    figure = figures.reliability({"spiral": nothing, "bar": nothing}, {"spiral": np.nan, "bar": np.nan})
+    figures.save(figure, tmp_path / "reliability.png")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][1] == "bar (nothing predicted)"
+    assert (tmp_path / "reliability.png").stat().st_size > 1000
+
+
 def test_training_curves_average_steps_of_an_epoch():
     log = pd.DataFrame({"epoch": [0, 0, 1], "train_loss_epoch": [1.0, 3.0, 1.0], "val_loss": [np.nan, 2.0, 1.5]})
     lines = figures.training(log.assign(**{"val_bar_iou_0.2": [np.nan, 0.1, 0.2]})).axes[0].lines

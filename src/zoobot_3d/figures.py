@@ -223,12 +223,15 @@ def reliability(curves: dict[str, dict[str, list[float]]], errors: dict[str, flo
         top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
         top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--")
         for name, curve in curves.items():
-            label = f"{name} (calibration error {errors[name]:.3f})"
+            told = f"calibration error {errors[name]:.3f}" if curve["pixels"] else "nothing predicted"
+            label = f"{name} ({told})"
             top.plot(curve["predicted"], curve["observed"], "o-", ms=3, color=COLOURS[name], label=label)
             bottom.plot(curve["predicted"], curve["pixels"], "o-", ms=3, color=COLOURS[name])
         top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers", aspect="equal")
         top.legend(frameon=False, loc="upper left")
-        bottom.set(yscale="log", xlabel="predicted fraction", ylabel="pixels")
+        if any(curve["pixels"] for curve in curves.values()):  # where nothing is predicted, there is nothing to scale
+            bottom.set_yscale("log")
+        bottom.set(xlabel="predicted fraction", ylabel="pixels")
     return figure
 
 
