@@ -322,9 +322,10 @@ def test_an_exception_waits_for_the_other_shards(tmp_path, folder):
 def drive(tmp_path: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that works on 40 rows and hangs at row 21."""
     code = """
-import json, sys
+import json, signal, sys
 from test_parallel import ids, sharded, square_and_hang
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started in the background may ignore it
     work, out, options = sys.argv[1:]
     with sharded(square_and_hang, ids(40), work, options=json.loads(options), cluster="local:2", shard_size=4,
                  progress=False) as frame:

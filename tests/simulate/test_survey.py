@@ -165,7 +165,7 @@ def test_a_broad_survey_looks_different_but_is_as_consistent(survey, tmp_path):
     usual, broad = (read_table(root / schema.DEFAULT_MASTER).set_index("dr8_id") for root in (survey, tmp_path))
     broad = broad.loc[usual.index]
     zoom = broad[schema.COL_PIXSCALE] / usual[schema.COL_PIXSCALE]
-    assert (zoom != 1).sum() >= 3 and zoom.between(0.55, 1.7).all()  # one is at the least pixel scale there is
+    assert (zoom != 1).sum() >= 2 and zoom.between(0.55, 1.7).all()  # two are at the least pixel scale there is
     for galaxy, row in broad.iterrows():
         wide, narrow = (read_picture(root / row[schema.COL_JPG]).mean(-1) for root in (tmp_path, survey))
         # What lies at the middle stays there.
