@@ -219,7 +219,7 @@ def test_beta_binomial(catalog, tmp_path):
 
 def test_learns(catalog, tmp_path):
     """A bright bar and arm on noise are found after a few seconds of training."""
-    bundle = train(config(catalog, epochs=50, lr=0.02, patience=0, ema=0.9), tmp_path)
+    bundle = train(config(catalog, epochs=30, lr=0.02, patience=0, ema=0.9), tmp_path)
     scores = load_bundle(bundle).info.training["metrics"]["test"]
     assert scores["spiral_iou_0.2"] > 0.4
     assert scores["bar_iou_0.2"] > 0.4

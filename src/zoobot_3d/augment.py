@@ -174,7 +174,7 @@ class Augment(nn.Module):
         scale: float = 1.25,
         shift: float = 0.04,
         flip: bool = True,
-        bend: float = 0.015,
+        bend: float = 0.0,
         photometric: float = 1.0,
         seed: int | None = None,
     ) -> None:

@@ -21,8 +21,8 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
         "--images", help="folder of real 424 px Galaxy Zoo pictures; by default those of ../shared, if any"
     )
     parser.add_argument("--galaxies", type=positive, default=1200, help="size of the simulated survey")
-    parser.add_argument("--epochs", type=positive, default=80, help="passes over its training galaxies")
-    parser.add_argument("--max-minutes", type=float, default=3.9, help="training stops here on a slow machine, minutes")
+    parser.add_argument("--epochs", type=positive, default=92, help="passes over its training galaxies")
+    parser.add_argument("--max-minutes", type=float, default=4.5, help="training stops here on a slow machine, minutes")
     parser.add_argument("--seed", type=int, default=0, help="of survey, training and volunteers' halves")
     parser.add_argument(
         "--through-archive",
