@@ -165,7 +165,7 @@ class TrainConfig:
         0.1 at the first step, so that the random start is forgotten at once.
     bend : float
         Scatter of smooth shifts by which training pictures and masks are bent, as a fraction of the side of what the
-        network sees: makes the arms of simulated galaxies as uneven as real ones (0.015), and learning slower; 0 is none.
+        network sees: makes arms of simulated galaxies as uneven as real ones (0.015), and learning slower; 0 is none.
     precision : str
         32-true, bf16-mixed or 16-mixed.
     accelerator : str
