@@ -116,7 +116,7 @@ class _Spy(nn.Module):
 
 def test_only_training_is_augmented(monkeypatch):
     spy = _Spy(32)
-    monkeypatch.setattr("zoobot_3d.task.Augment", lambda size: spy)
+    monkeypatch.setattr("zoobot_3d.task.Augment", lambda size, **options: spy)
     task = make_task(augment=True)
     trainer = quiet_trainer(max_epochs=1)
     trainer.fit(task, train_dataloaders=loader(*[make_batch(40)] * 3), val_dataloaders=loader(*[make_batch()] * 2))
