@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from zoobot_3d.config import Config, DataConfig, TrainConfig, config_to_yaml, differing_keys, load_config, valid_keys
+from zoobot_3d.config import Config, DataConfig, TrainConfig
 from zoobot_3d.errors import ConfigError
+from zoobot_3d.settings import config_to_yaml, differing_keys, load_config, valid_keys
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -148,5 +149,5 @@ def test_published_yaml_is_the_paper():
 
 
 def test_importing_config_imports_no_torch():
-    code = "import sys, zoobot_3d.config; sys.exit('torch' in sys.modules)"
+    code = "import sys, zoobot_3d.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,8 +16,9 @@ from torch.utils.data import SequentialSampler
 
 from tiny_survey import make_mixed_survey, make_survey
 from zoobot_3d.bundle import load_bundle
-from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig, config_to_yaml
+from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.samplers import RankShare
+from zoobot_3d.settings import config_to_yaml
 
 SCRIPT = Path(__file__).with_name("train_in_processes.py")
 TINY = ModelConfig(options={"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]})

@@ -10,11 +10,12 @@ from pytorch_lightning import Callback
 from tiny_survey import make_survey
 from zoobot_3d.bundle import Bundle, BundleInfo, load_bundle, save_bundle
 from zoobot_3d.cli import main
-from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig, load_config
+from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BundleError, ConfigError
 from zoobot_3d.finetune import encoder_is_frozen, freeze_encoder, parameter_groups, parameter_levels, start_from
 from zoobot_3d.losses import build_loss
 from zoobot_3d.models import MODEL_NAMES, build_model
+from zoobot_3d.settings import load_config
 from zoobot_3d.train import train
 
 TINY = {

@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from zoobot_3d.bundle import load_bundle
 from zoobot_3d.cli import main
-from zoobot_3d.config import load_config
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.import_checkpoint import PUBLISHED_FIELD_FRACTION, import_checkpoint
 from zoobot_3d.models import build_model
 from zoobot_3d.segmenter import load_segmenter
+from zoobot_3d.settings import load_config
 
 SMALL = (8, 32, 16, 32)
 PUBLISHED = (32, 128, 64, 128)

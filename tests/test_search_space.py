@@ -5,9 +5,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from zoobot_3d.config import load_config
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.search_space import load_search_space
+from zoobot_3d.settings import load_config
 
 PUBLISHED = Path(__file__).parents[1] / "conf" / "sweep.yaml"
 

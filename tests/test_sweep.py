@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from tiny_survey import make_survey
 from zoobot_3d import cli, io
-from zoobot_3d.config import load_config
 from zoobot_3d.errors import ConfigError
+from zoobot_3d.settings import load_config
 from zoobot_3d.sweep import sweep
 from zoobot_3d.sweep_journal import MAX_DEATHS, STALE_SECONDS, SweepJournal
 

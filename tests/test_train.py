@@ -12,10 +12,11 @@ import torch
 
 from tiny_survey import make_mixed_survey, make_survey
 from zoobot_3d.bundle import load_bundle
-from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig, config_to_yaml, load_config
+from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import write_parquet
 from zoobot_3d.schema import vote_columns
+from zoobot_3d.settings import config_to_yaml, load_config
 from zoobot_3d.task import SegmentTask
 from zoobot_3d.train import train
 
@@ -140,7 +141,7 @@ def test_kill_9_and_the_same_command(catalog, tmp_path):
     (tmp_path / "c.yaml").write_text(config_to_yaml(settings))
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from zoobot_3d.config import load_config\nfrom zoobot_3d.train import train\n"
+        "from zoobot_3d.settings import load_config\nfrom zoobot_3d.train import train\n"
         "train(load_config(sys.argv[1]), sys.argv[2])"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "c.yaml"), str(tmp_path / "out")]

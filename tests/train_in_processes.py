@@ -9,7 +9,7 @@ import sys
 import torch
 from pytorch_lightning import Callback
 
-from zoobot_3d.config import load_config
+from zoobot_3d.settings import load_config
 from zoobot_3d.train import train
 
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from zoobot_3d.bundle import describe, load_bundle, save_bundle
 from zoobot_3d.catalog import assign_split, read_catalog
-from zoobot_3d.config import load_config
 from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import write_atomic, write_parquet
 from zoobot_3d.schema import COL_ID
+from zoobot_3d.settings import load_config
 from zoobot_3d.simulate.survey import simulate_survey
 from zoobot_3d.train import train
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from zoobot_3d.config import Config, flat_config
+from zoobot_3d.config import Config
 from zoobot_3d.data import MaskDataModule
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.figures import overlay
 from zoobot_3d.io import write_atomic
+from zoobot_3d.settings import flat_config
 
 __all__ = ["ExampleImages", "build_loggers", "check_logger", "close_loggers"]
 

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from zoobot_3d.config import Config, check_key, config_to_yaml, flat_config, load_config
+from zoobot_3d.config import Config
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.models import MODEL_NAMES, model_options
+from zoobot_3d.settings import check_key, config_to_yaml, flat_config, load_config
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -138,7 +139,7 @@ def load_search_space(path: str | os.PathLike[str], overrides: Sequence[str] = (
     path : path
         See the top of this module.
     overrides : sequence of str
-        Settings for all trials, as in `zoobot_3d.config.load_config`.
+        Settings for all trials, as in `zoobot_3d.settings.load_config`.
 
     Returns
     -------

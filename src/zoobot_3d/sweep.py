@@ -28,12 +28,13 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from zoobot_3d import figures
-from zoobot_3d.config import Config, config_to_yaml, load_config
+from zoobot_3d.config import Config
 from zoobot_3d.data import MaskDataModule
 from zoobot_3d.errors import ConfigError, Zoobot3DError
 from zoobot_3d.io import atomic_path, write_atomic
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.search_space import SearchSpace, load_search_space
+from zoobot_3d.settings import config_to_yaml, load_config
 from zoobot_3d.train import FREE_TO_CHANGE, train
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def sweep(
     seed : int
         Of the settings drawn.
     overrides : sequence of str
-        Settings for all trials, as in `zoobot_3d.config.load_config`.
+        Settings for all trials, as in `zoobot_3d.settings.load_config`.
     tell : callable
         Is told a line of each trial that ends.
 

@@ -36,7 +36,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from zoobot_3d.bundle import BundleInfo, load_bundle, save_bundle
 from zoobot_3d.calibration import calibrate
 from zoobot_3d.callbacks import AtomicCheckpoints, Limit, Progress, running_mean
-from zoobot_3d.config import Config, config_to_yaml, differing_keys, load_config
+from zoobot_3d.config import Config
 from zoobot_3d.data import MaskDataModule
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.finetune import start_from
@@ -46,6 +46,7 @@ from zoobot_3d.losses import DirichletMultinomialLoss, build_loss
 from zoobot_3d.models import build_model, nearest_size
 from zoobot_3d.sample import MASK_VOLUNTEERS
 from zoobot_3d.schema import answers_per_question, vote_columns
+from zoobot_3d.settings import config_to_yaml, differing_keys, load_config
 from zoobot_3d.task import SegmentTask
 
 __all__ = ["FREE_TO_CHANGE", "train"]

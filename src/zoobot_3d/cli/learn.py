@@ -31,7 +31,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         help="fine-tune this bundle ('default': the package's own); the setting train.init",
     )
     parser.add_argument("--logger", help="tensorboard or wandb, beside CSV; the setting train.logger")
-    from zoobot_3d.config import setting_help  # the keys, their units and defaults
+    from zoobot_3d.settings import setting_help  # the keys, their units and defaults
 
     parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
 
@@ -39,7 +39,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
-    from zoobot_3d.config import load_config
+    from zoobot_3d.settings import load_config
     from zoobot_3d.train import train
 
     given = {"train.init": args.init, "train.logger": args.logger}
