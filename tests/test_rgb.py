@@ -3,7 +3,7 @@ import pytest
 
 from zoobot_3d.errors import BadPictureError
 from zoobot_3d.io import read_cutout, read_picture
-from zoobot_3d.rgb import rgb_from_grz
+from zoobot_3d.rgb import grz_from_rgb, rgb_from_grz
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,18 @@ def test_empty_sky_is_dark_grey_and_nan_is_empty():
 def test_wrong_shape():
     with pytest.raises(BadPictureError, match=r"expected \(3, H, W\)"):
         rgb_from_grz(np.zeros((4, 5)))
+
+
+def test_a_picture_becomes_nanomaggies_again(realdata):
+    cube = read_cutout(realdata / "desi_fits" / "737ac3_example_c.fits")[0][:, ::-1]
+    picture = rgb_from_grz(cube)
+    again = grz_from_rgb(picture)
+    inside = ((picture.min(-1) > 2) & (picture.max(-1) < 250))[::-1]  # clipped levels are lost
+    noise = np.array([0.003, 0.005, 0.01])  # of the sky, nanomaggies
+    assert (np.median(np.abs(again - cube)[:, inside], axis=1) < noise / 4).all()
+    assert np.percentile(np.abs(rgb_from_grz(again).astype(int) - picture), 99.9) <= 2
+
+
+def test_only_pictures_become_nanomaggies():
+    with pytest.raises(BadPictureError, match=r"\(H, W, 3\) RGB picture, got \(3, 4\)"):
+        grz_from_rgb(np.zeros((3, 4)))

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadPictureError
 
-__all__ = ["rgb_from_grz"]
+__all__ = ["grz_from_rgb", "rgb_from_grz"]
 
 # The "DR2 style" of the Legacy Surveys viewer as Galaxy Zoo DECaLS used it (Walmsley et al. 2022, MNRAS 509, 3966).
 _SCALES = np.array([0.019, 0.014, 0.008], np.float32)  # nanomaggies for z -> R, r -> G, g -> B
 _LIMITS = np.arcsinh(np.array([-0.5, 300.0], np.float32))
 _MAX_COLOUR = 2.5  # a band this many times the mean of the three is taken to be an artefact
+_INVERSIONS = 20  # half steps towards a fixed point
+_LEAST_COLOUR = 0.4
 
 
 def rgb_from_grz(cube: NDArray[Any]) -> NDArray[np.uint8]:
@@ -45,9 +47,50 @@ def rgb_from_grz(cube: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = _LIMITS
     rgb = np.arcsinh(zrg / _SCALES[:, None, None])
     rgb = (rgb - low) / (high - low)  # not clipped yet: values beyond the limits still steer the colour
+    mean, colour = _mean_and_colour(rgb)
+    rgb = rgb * colour + mean * (1 - colour) + mean * (1 - colour) ** 2 * rgb
+    return np.ascontiguousarray(np.moveaxis(np.clip(rgb, 0, 1) * 255, 0, -1).astype(np.uint8))
+
+
+def grz_from_rgb(picture: NDArray[Any]) -> NDArray[np.float32]:
+    """Undo `rgb_from_grz` as far as a picture allows.
+
+    Good to the rounding of 8 bits but where a channel was clipped, at 0 or 255, or one band had more than half as much
+    again as the mean of the three.
+
+    Parameters
+    ----------
+    picture : numpy.ndarray
+        (H, W, 3) uint8 RGB, row 0 north.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, H, W) float32 nanomaggies, bands g, r, z, in FITS row order (row 0 south), as `rgb_from_grz` takes it.
+
+    Raises
+    ------
+    BadPictureError
+        If the array is not (H, W, 3).
+    """
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[2] != 3:
+        raise BadPictureError(f"expected an (H, W, 3) RGB picture, got {picture.shape}")
+    shown = np.moveaxis(picture.astype(np.float32) / 255, -1, 0)
+    rgb = shown.copy()
+    for _ in range(_INVERSIONS):
+        mean, colour = _mean_and_colour(rgb)
+        colour = np.maximum(colour, _LEAST_COLOUR)
+        back = (shown - mean * (1 - colour)) / (colour + mean * (1 - colour) ** 2)
+        rgb = (rgb + np.minimum(back, 2 * mean)) / 2
+    low, high = _LIMITS
+    zrg = np.sinh(rgb * (high - low) + low) * _SCALES[:, None, None]
+    return np.ascontiguousarray(zrg[::-1, ::-1])
+
+
+def _mean_and_colour(rgb: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean of the stretched bands, (H, W), and how much of its colour each pixel keeps, 0-1."""
     mean = rgb.mean(0)
     mean[mean == 0] = 1
     grey_weight = 1 - np.clip((rgb / mean).max(0) / _MAX_COLOUR, 0, 1)
-    colour = np.sin(grey_weight * (np.pi / 2))
-    rgb = rgb * colour + mean * (1 - colour) + mean * (1 - colour) ** 2 * rgb
-    return np.ascontiguousarray(np.moveaxis(np.clip(rgb, 0, 1) * 255, 0, -1).astype(np.uint8))
+    return mean, np.sin(grey_weight * (np.pi / 2))

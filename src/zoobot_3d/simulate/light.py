@@ -6,7 +6,7 @@ bands g, r, z, and follows from the recipe alone, so the same galaxy looks the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gamma, k1
 
-from zoobot_3d.simulate.recipe import Arm, Bar, Galaxy, Ring
+from zoobot_3d.simulate.recipe import Arm, Bar, Dust, Galaxy, Ring
 
 Floats = NDArray[np.float32]
 
@@ -92,6 +92,32 @@ def photometry(galaxy: Galaxy) -> Photometry:
     bright = np.nonzero(light[1] > FAINTEST)[0]
     extent = radius[min(bright[-1] + 1, len(radius) - 1)] if len(bright) else galaxy.disk_scale
     return Photometry((float(flux[0]), float(flux[1]), float(flux[2])), float(th50), float(th90), float(extent))
+
+
+def disk_ratio(galaxy: Galaxy, xi: NDArray[np.floating], eta: NDArray[np.floating]) -> Floats:
+    """Light of disk and bar over that of the same disk with nothing in it, where the disk is not invisibly faint.
+
+    Parameters
+    ----------
+    galaxy : Galaxy
+        The recipe.
+    xi, eta : numpy.ndarray
+        Offsets from its centre, arcsec east and north, of one shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, ...) float32 for g, r, z: 1 where arms, bar, rings, dust and floccules neither add nor take light. Knots are
+        left out.
+    """
+    xi, eta = np.asarray(xi, np.float32), np.asarray(eta, np.float32)
+    bare = replace(galaxy, bar=None, arms=(), rings=(), flocculence=0.0, dust=Dust())
+    _, disk, bar = _components(galaxy, xi, eta)
+    _, plain, _ = _components(bare, xi, eta)
+    norm_disk, norm_bar = _normalisation(galaxy)
+    there = plain > np.float32(1e-6) * plain.max()
+    light = disk + bar * np.float32(norm_bar / norm_disk)
+    return np.where(there, light / np.where(there, plain, 1), np.float32(1))
 
 
 @lru_cache(maxsize=16)

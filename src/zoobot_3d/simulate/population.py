@@ -89,6 +89,59 @@ def draw_galaxy(rng: np.random.Generator, *, ra: float, dec: float, kind: Kind |
     )
 
 
+def draw_disk(
+    rng: np.random.Generator,
+    *,
+    disk_scale: float,
+    axis_ratio: float,
+    pa: float,
+    bar: tuple[float, float] | None = None,
+    barred: bool = False,
+) -> Galaxy:
+    """Draw arms, and perhaps a bar, for a disk that is there already.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the numbers come from.
+    disk_scale : float
+        Exponential scale length of the disk, arcsec.
+    axis_ratio, pa : float
+        Of the disk on the sky; deg north through east.
+    bar : tuple of float, optional
+        Semi-length on the sky (arcsec) and position angle (deg) of a bar that is there: the arms begin at its ends.
+    barred : bool
+        Draw a bar as well.
+
+    Returns
+    -------
+    Galaxy
+        A recipe without rings, at the origin of the sky; its brightness and bulge are to be ignored. The bar that is
+        there has no light.
+    """
+    late = float(rng.beta(1.2, 1.8))
+    galaxy = _body(rng, "spiral", late, 1.0, 0.0, 0.0)
+    thickness = min(galaxy.thickness, 0.9 * axis_ratio)
+    cosine = np.sqrt((axis_ratio**2 - thickness**2) / (1 - thickness**2))
+    galaxy = replace(
+        galaxy,
+        inclination=float(np.degrees(np.arccos(np.clip(cosine, 0, 1)))),
+        pa=pa,
+        thickness=thickness,
+        disk_scale=disk_scale,
+        disk_break=disk_scale * galaxy.disk_break / galaxy.disk_scale,
+        core=0.0,
+        bulge_radius=0.2 * disk_scale,
+    )
+    if bar is not None:
+        angle, stretch = project_angle(bar[1] - pa, 0.0, 1 / galaxy.axis_ratio)  # back to the plane of the disk
+        galaxy = replace(galaxy, bar=Bar(bar[0], bar[0] * stretch, bar[1], angle, 0.25, 0.0, "flat", 2.0, 0.0))
+    elif barred:
+        galaxy = replace(galaxy, bar=_bar(rng, galaxy, late))
+    galaxy = replace(galaxy, arms=_arms(rng, galaxy, late))
+    return replace(galaxy, **_texture(rng, galaxy, late))
+
+
 def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: float, dec: float) -> Galaxy:
     """Bulge and smooth disk."""
     inclination = float(np.degrees(np.arccos(rng.uniform(0.2, 1.0))))
