@@ -73,6 +73,8 @@ def test_uncertainty_at_a_position(tmp_path, tiny_bundle, capsys):
     (masks,) = (tmp_path / "out").glob("*/masks/*.fits")
     planes = fits.getdata(masks)
     assert planes.shape == (4, 424, 424) and planes[2:].max() > 0
+    figure = io.read_picture(next((tmp_path / "out").glob("*/figure.png")))
+    assert figure.shape[1] > 2.5 * figure.shape[0]  # a third panel shows the standard deviation
 
 
 def test_pictures_or_a_position_but_not_both(tiny_bundle, tmp_path, capsys):

@@ -176,7 +176,13 @@ def contact_sheet(
     return figure
 
 
-def chart(picture: NDArray[np.uint8], masks: NDArray[np.floating[Any]], pixscale: float, name: str = "") -> Figure:
+def chart(
+    picture: NDArray[np.uint8],
+    masks: NDArray[np.floating[Any]],
+    pixscale: float,
+    name: str = "",
+    sigma: NDArray[np.floating[Any]] | None = None,
+) -> Figure:
     """Draw one galaxy as on the sky: the picture with outlines beside the tinted masks, axes in arcsec.
 
     Parameters
@@ -189,12 +195,15 @@ def chart(picture: NDArray[np.uint8], masks: NDArray[np.floating[Any]], pixscale
         Arcsec per pixel.
     name : str
         Title.
+    sigma : numpy.ndarray, optional
+        (2, H, W) standard deviation of each pixel of the masks, for a third panel.
     """
     height, width = picture.shape[:2]
     extent = pixscale * np.array([width / 2, -width / 2, -height / 2, height / 2])  # offsets grow to the east
     with mpl.rc_context(_STYLE | {"axes.spines.top": True, "axes.spines.right": True}):
-        figure = Figure(figsize=(9.2, 4.9))
-        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        n_panels = 2 if sigma is None else 3
+        figure = Figure(figsize=(4.6 * n_panels, 4.9))
+        left, right, *others = figure.subplots(1, n_panels, sharex=True, sharey=True)
         left.imshow(picture, extent=extent, interpolation="bilinear")
         right.imshow(overlay(picture, masks), extent=extent, interpolation="bilinear")
         for label, mask in zip(CLASSES, masks, strict=True):
@@ -207,6 +216,12 @@ def chart(picture: NDArray[np.uint8], masks: NDArray[np.floating[Any]], pixscale
         right.set(xlabel="offset to the east (arcsec)", title="fraction of volunteers")
         left.text(0.03, 0.03, "lines: 0.2 (dashed), 0.5", color="w", transform=left.transAxes)
         right.legend(loc="lower left", labelcolor="w", facecolor="0.15", framealpha=0.6, edgecolor="none")
+        if sigma is not None:
+            (third,) = others
+            highest = max(SIGMA_LEAST, float(sigma.max()))
+            shown = third.imshow(sigma.max(0), extent=extent, cmap=SIGMA_MAP, vmin=0, vmax=highest)
+            third.set(xlabel="offset to the east (arcsec)", title="standard deviation, the larger of both")
+            figure.colorbar(shown, ax=third, fraction=0.046, pad=0.03)
     return figure
 
 

@@ -102,28 +102,34 @@ def predictions(
     BadFileError
         If none of the pictures is there any more.
     """
-    from zoobot_3d.predict import has_sigma, read_masks, read_masks_and_sigma, run_root
+    from zoobot_3d.predict import has_sigma, read_masks, read_masks_and_sigma, read_rows, run_root
 
     root = Path(pictures) if pictures is not None else run_root(folder)
     uncertain = has_sigma(folder)
-    rows: list[Any] = [row for row in (read_masks_and_sigma if uncertain else read_masks)(folder) if row[1] is not None]
-    order = np.random.default_rng(seed).permutation(len(rows))
-    shown, reason = [], ""
-    for index in order:
-        row, *maps = rows[index]
+    rows = read_rows(folder)
+    rows = rows[rows["error"].isna()].reset_index(drop=True)
+    found, reason = {}, ""
+    for index in np.random.default_rng(seed).permutation(len(rows)):
+        row = rows.iloc[index]
         try:
-            shown.append((_picture(root / row["path"]), row["id"], *maps))
+            found[row["id"]] = _picture(root / row["path"])
         except Zoobot3DError as error:
             reason = str(error)
-        if len(shown) == count:
+        if len(found) == count:
             break
-    if not shown:
+    if not found:
         raise BadFileError(
             folder, f"none of the pictures could be read ({reason})", "say where they are with --pictures"
         )
-    images, names, masks, *sigmas = zip(*shown, strict=True)
+    maps = {
+        row["id"]: planes for row, *planes in (read_masks_and_sigma if uncertain else read_masks)(folder, set(found))
+    }
+    masks, *sigmas = zip(*(maps[name] for name in found), strict=True)
     columns = 3 if uncertain else 5
-    figures.save(figures.contact_sheet(images, masks, names, columns, sigmas=sigmas[0] if sigmas else ()), out)
+    figures.save(
+        figures.contact_sheet(list(found.values()), masks, list(found), columns, sigmas=sigmas[0] if sigmas else ()),
+        out,
+    )
 
 
 def training(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,13 +345,34 @@ def has_sigma(folder: str | os.PathLike[str]) -> bool:
     return shard is not None and f"{CLASSES[0]}_sigma_png" in pq.read_schema(shard).names
 
 
-def read_masks(folder: str | os.PathLike[str]) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None]]:
+def read_rows(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read every column of the predictions but the masks' bytes, all galaxies at once.
+
+    Raises
+    ------
+    BadFileError
+        If the folder holds no shards.
+    """
+    return pd.concat(
+        [
+            pd.read_parquet(shard, columns=[name for name in io.table_columns(shard) if not name.endswith("_png")])
+            for shard in _shards(folder)
+        ],
+        ignore_index=True,
+    )
+
+
+def read_masks(
+    folder: str | os.PathLike[str], ids: Collection[object] | None = None
+) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None]]:
     """Read predictions back, a galaxy at a time.
 
     Parameters
     ----------
     folder : path
         What `predict` wrote.
+    ids : collection, optional
+        Galaxies wanted; all by default.
 
     Yields
     ------
@@ -365,11 +386,11 @@ def read_masks(folder: str | os.PathLike[str]) -> Iterator[tuple[pd.Series, NDAr
     BadFileError
         If the folder holds no shards.
     """
-    yield from _decoded(folder, "mask")
+    yield from _decoded(folder, ids, "mask")
 
 
 def read_masks_and_sigma(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str], ids: Collection[object] | None = None
 ) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None, NDArray[np.float32] | None]]:
     """Read predictions with their uncertainty back, a galaxy at a time.
 
@@ -377,6 +398,8 @@ def read_masks_and_sigma(
     ----------
     folder : path
         What `predict` wrote with ``uncertainty=True``.
+    ids : collection, optional
+        Galaxies wanted; all by default.
 
     Yields
     ------
@@ -390,21 +413,27 @@ def read_masks_and_sigma(
     BadFileError
         If the folder holds no shards, or shards without uncertainty.
     """
-    for row, masks, sigma in _decoded(folder, "mask", "sigma"):
+    for row, masks, sigma in _decoded(folder, ids, "mask", "sigma"):
         yield row, masks, None if sigma is None else sigma * np.float32(SIGMA_FULL)
 
 
-def _decoded(folder: str | os.PathLike[str], *kinds: str) -> Iterator[Any]:
-    """Yield each galaxy's row without its pictures, and its planes of each kind, (2, H, W) in 0-1, or None."""
+def _shards(folder: str | os.PathLike[str]) -> list[Path]:
     shards = sorted((Path(folder) / SHARDS).glob("shard-*.parquet"))
     if not shards:
         raise BadFileError(folder, "no shards of predictions here", "run zoobot3d predict first")
-    for shard in shards:
+    return shards
+
+
+def _decoded(folder: str | os.PathLike[str], ids: Collection[object] | None, *kinds: str) -> Iterator[Any]:
+    """Yield each galaxy's row without its pictures, and its planes of each kind, (2, H, W) in 0-1, or None."""
+    for shard in _shards(folder):
         frame = pd.read_parquet(shard)
         if absent := [kind for kind in kinds if f"{CLASSES[0]}_{kind}_png" not in frame]:
             raise BadFileError(
                 shard, f"holds no {absent[0]} pictures", "predict into another folder, with --uncertainty"
             )
+        if ids is not None:
+            frame = frame[frame["id"].isin(ids)]
         values = frame.drop(columns=[name for name in frame if str(name).endswith("_png")])
         for index, row in values.iterrows():
             failed = not pd.isna(row["error"])

@@ -18,7 +18,7 @@ from zoobot_3d import figures, io
 from zoobot_3d.catalog import list_galaxies
 from zoobot_3d.errors import ConfigError, FetchError
 from zoobot_3d.grid import PixelGrid
-from zoobot_3d.predict import predict, read_masks
+from zoobot_3d.predict import predict, read_masks, read_masks_and_sigma
 from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.schema import CLASSES, COL_DEC, COL_PIXSCALE, COL_RA, DEFAULT_LAYER
 from zoobot_3d.sources.fetch import FetchOptions
@@ -158,10 +158,14 @@ def _one(
         reason = next(iter(summary.reasons), "no cutout")
         raise FetchError(f"{place.ra.deg:.5f} {place.dec.deg:+.5f}", reason, "check position, layer and connection")
     predict(list_galaxies([str(cutout)]), segmenter, folder, masks="fits", uncertainty=uncertainty)
-    _, masks = next(read_masks(folder))
+    sigma = None
+    if uncertainty:
+        _, masks, sigma = next(read_masks_and_sigma(folder))
+    else:
+        _, masks = next(read_masks(folder))
     assert masks is not None  # predict raises when its only galaxy fails
     cube, grid = io.read_cutout(cutout)
-    chart = figures.chart(rgb_from_grz(cube[:, ::-1]), masks, grid.pixscale, name)
+    chart = figures.chart(rgb_from_grz(cube[:, ::-1]), masks, grid.pixscale, name, sigma)
     figures.save(chart, folder / "figure.png")
     return SkyMasks(name, folder, masks, grid)
 
