@@ -28,7 +28,8 @@ docs: $(VENV)/.docs-installed
 weights: $(VENV)/.installed
 	$(BIN)/python tools/make_weights.py --work weights
 
-# Each writes a JSON row and a plot to benchmarks/results; fast_vs_published.py takes an hour and is run by hand.
+# Each writes a JSON row and a plot to benchmarks/results. Those that train are run by hand, for an hour or so each:
+# fast_vs_published.py, joint.py, finetune.py, streaming.py, and uncertainty.py on what joint.py trained.
 benchmarks: $(VENV)/.dev-installed
 	for name in rasterize models loader simulate catalog; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
