@@ -48,7 +48,7 @@ def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) 
     split[tested[np.arange(len(tested)) % max(1, len(tested) // 1000) != 0]] = "train"
     frames = [frame.assign(split=split)]
     if n_hosted:
-        table = pd.read_csv(HOSTS, keep_default_na=False)
+        table = pd.read_csv(HOSTS, keep_default_na=False).query("split == 'train'").reset_index(drop=True)
         table["picture"] = [str(hosts / f"{name}.jpg") for name in table["id"]]
         frames.append(simulate_in_hosts(survey.root, table, n_hosted, seed=seed).assign(split="train"))
     path = survey.master.with_name("weights.parquet")
@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
     args = parser.parse_args()
+    if args.hosted and not Path(args.hosts).is_dir():
+        raise SystemExit(f"{args.hosts}: no such folder of real pictures; give --hosts FOLDER, or --hosted 0")
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
