@@ -142,7 +142,7 @@ def result(rows: list[dict[str, Any]]) -> str:
     for marked in sorted({row["marked"] for row in rows}):
         for way in WAYS:
             if mine := chosen(rows, way, marked):
-                minutes = np.mean([row["train_minutes"] for row in mine])
+                minutes = np.nanmedian([row["train_minutes"] or np.nan for row in mine])  # unknown where it was paused
                 told = (f"{scores(mine, c).mean():.4f} +- {_spread(scores(mine, c)):.4f}" for c in columns)
                 lines.append(
                     f"{marked:>6}  {way:<9}  {len(mine):>5}  {minutes:>5.1f}  " + "  ".join(f"{t:>17}" for t in told)
