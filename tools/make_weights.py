@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from astropy.coordinates import SkyCoord
 
 from zoobot_3d.bundle import describe, load_bundle, save_bundle
 from zoobot_3d.catalog import assign_split, read_catalog
@@ -49,6 +50,8 @@ def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) 
     frames = [frame.assign(split=split)]
     if n_hosted:
         table = pd.read_csv(HOSTS, keep_default_na=False).query("split == 'train'").reset_index(drop=True)
+        places = [SkyCoord.from_name(name, parse=True) for name in table["id"]]  # read off the names, nothing is asked
+        table["ra"], table["dec"] = [place.ra.deg for place in places], [place.dec.deg for place in places]
         table["picture"] = [str(hosts / f"{name}.jpg") for name in table["id"]]
         frames.append(simulate_in_hosts(survey.root, table, n_hosted, seed=seed).assign(split="train"))
     path = survey.master.with_name("weights.parquet")

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoobot_3d.errors import BadFileError, BadPictureError
+from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError, ConfigError
 from zoobot_3d.io import read_picture, write_jpeg
 from zoobot_3d.sample import galaxy_files, read_sample
 from zoobot_3d.simulate.hosts import Host, dress, simulate_in_hosts
@@ -78,6 +78,9 @@ def test_a_folder_of_hosts_makes_samples_to_train_on(host, tmp_path):
     samples = [read_sample(galaxy, 64, 0.8) for galaxy in galaxy_files(rows, tmp_path / "out")]
     assert all(sample.image.max() > 100 for sample in samples)
     assert sum(int(sample.votes.max()) for sample in samples) > 5
+    assert simulate_in_hosts(tmp_path / "out", table, 5, seed=1, progress=False).equals(rows)
+    with pytest.raises(ConfigError, match=r"hosted\.parquet: made of other hosts, numbers or seed"):
+        simulate_in_hosts(tmp_path / "out", table, 5, seed=2, progress=False)
     first = (tmp_path / "out" / rows["relative_desi_jpg_loc"][0]).read_bytes()
     other = simulate_in_hosts(tmp_path / "again", table, 5, seed=1, progress=False)
     assert (tmp_path / "again" / other["relative_desi_jpg_loc"][0]).read_bytes() == first
@@ -87,6 +90,9 @@ def test_a_host_that_cannot_be_used_is_named(tmp_path):
     table = pd.DataFrame({"picture": [str(tmp_path / "none.jpg")], "ra": 1.0, "dec": 2.0, "barred": ""})
     with pytest.raises(BadFileError, match=r"none\.jpg: No such file"):
         simulate_in_hosts(tmp_path, table, 2, progress=False)
+    write_jpeg(tmp_path / "none.jpg", np.zeros((424, 424, 3), np.uint8), 90)
+    with pytest.raises(CatalogError, match=r"none\.jpg: barred, but no numbers for its bar; fill bar_x"):
+        simulate_in_hosts(tmp_path, table.assign(barred="yes"), 2, progress=False)
     write_jpeg(tmp_path / "none.jpg", np.zeros((64, 64, 3), np.uint8), 90)
     with pytest.raises(BadPictureError, match=r"none\.jpg: is 64 x 64 pixels; a host has 424 a side"):
         simulate_in_hosts(tmp_path, table, 2, progress=False)

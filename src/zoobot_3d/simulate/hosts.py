@@ -7,6 +7,7 @@ is what the real galaxy alone suggests to them. Knows which pictures have no arm
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,10 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog import read_catalog
-from zoobot_3d.errors import BadPictureError
+from zoobot_3d.errors import BadPictureError, CatalogError, ConfigError
 from zoobot_3d.grid import PixelGrid, resample
 from zoobot_3d.io import read_picture, write_jpeg, write_parquet
 from zoobot_3d.marks import PathTask, VolunteerMarks
@@ -42,7 +44,7 @@ from zoobot_3d.simulate.galaxies import DECALS, SDSS, Galaxy, arm_ridges, bar_ou
 from zoobot_3d.simulate.light import band_ratios, disk_ratio
 from zoobot_3d.simulate.population import draw_disk
 from zoobot_3d.simulate.survey import sdss_picture
-from zoobot_3d.simulate.visibility import Body, bar_axes, look
+from zoobot_3d.simulate.visibility import Body, bar_axes, look, median_of_rings
 from zoobot_3d.simulate.volunteers import draw_marks
 from zoobot_3d.sources.gz3d import gz3d_grid
 
@@ -55,7 +57,9 @@ _BULGE_ENDS = 0.6  # scale lengths; further in, the disk is as bright as there
 _BLUER = 0.3  # mag in g-r, at most
 _BARRED = 0.4  # of hosts without a bar get one
 _FWHM = 2.3548  # over sigma
+_BAR_COLUMNS = ("x", "y", "semi_length", "semi_width", "angle")
 _TABLE = "hosted.parquet"
+_MADE_OF = "made_of"  # key of its metadata: a hash of what was asked for
 _PIXSCALE, _PIXSCALE_SPREAD = 0.16, 0.4  # arcsec, of simulated Galaxy Zoo pictures, and scatter of its logarithm
 
 
@@ -146,11 +150,17 @@ def simulate_in_hosts(
 
     Raises
     ------
-    BadPictureError
-        If a picture cannot be used; the message names it.
+    BadFileError, BadPictureError, CatalogError
+        If a picture, or what is said of its bar, cannot be used; the message names it.
+    ConfigError
+        If the folder holds galaxies made of something else.
     """
     root = Path(out)
+    asked = json.dumps([n_galaxies, seed, plain, hosts.astype(str).to_dict("records")])
+    made_of = hashlib.sha256(asked.encode()).hexdigest()
     if (root / _TABLE).exists():
+        if (pq.read_schema(root / _TABLE).metadata or {}).get(_MADE_OF.encode()) != made_of.encode():
+            raise ConfigError(f"{root / _TABLE}: made of other hosts, numbers or seed; take another folder")
         return read_catalog(root / _TABLE)
     for folder in ("jpg", "marks"):
         (root / "hosted" / folder).mkdir(parents=True, exist_ok=True)
@@ -161,10 +171,10 @@ def simulate_in_hosts(
     table = turns.assign(id=[f"hosted_{i}" for i in index], number=index, picture=turns["picture"].astype(str))
     options = {"root": str(root), "seed": seed, "plain": plain}
     with sharded(
-        _simulate_rows, table, root / "hosted" / ".parts", key=json.dumps([options, n_galaxies]), options=options,
+        _simulate_rows, table, root / "hosted" / ".parts", key=made_of, options=options,
         what="dressing", progress=progress,
     ) as made:  # fmt: skip
-        write_parquet(root / _TABLE, made.drop(columns=["id", "error"]))
+        write_parquet(root / _TABLE, made.drop(columns=["id", "error"]), {_MADE_OF: made_of})
     return read_catalog(root / _TABLE)
 
 
@@ -195,8 +205,12 @@ def _read_host(row: Mapping[Any, Any]) -> Host:
         raise BadPictureError(f"{row['picture']}: is {found}; a host has {GZ_FIELD_PX} a side")
     barred, bar = {"yes": True, "no": False}.get(str(row["barred"])), None
     if barred:
-        size = (2 * float(row["bar_semi_length"]), 2 * float(row["bar_semi_width"]))
-        bar = cv2.boxPoints(((float(row["bar_x"]), float(row["bar_y"])), size, float(row["bar_angle"]))).astype(float)
+        try:
+            x, y, semi_length, semi_width, angle = (float(row[f"bar_{name}"]) for name in _BAR_COLUMNS)
+        except (KeyError, ValueError):
+            wanted = ", ".join(f"bar_{name}" for name in _BAR_COLUMNS)
+            raise CatalogError(f"{row['picture']}: barred, but no numbers for its bar; fill {wanted}") from None
+        bar = cv2.boxPoints(((x, y), (2 * semi_length, 2 * semi_width), angle)).astype(float)
     return Host(picture, float(row["ra"]), float(row["dec"]), barred, bar)
 
 
@@ -266,21 +280,12 @@ def _added_light(galaxy: Galaxy, host: Host, grid: PixelGrid, rng: np.random.Gen
     ring = radius.astype(int)
     added = np.empty_like(host.cube)
     for band, image in enumerate(host.cube):
-        profile = _median_profile(image, ring)
+        profile = median_of_rings(image, ring).astype(np.float32)
+        profile = np.maximum(cv2.GaussianBlur(profile[None], (9, 1), 2.0)[0], 0)
         profile[: int(inner)] = profile[min(int(inner), len(profile) - 1)]
         light = profile[ring] * (ratio[band] - 1) + image * bluer[band] * disk
         added[band] = cv2.GaussianBlur(light.astype(np.float32), (0, 0), DECALS.fwhm[band] / grid.pixscale / _FWHM)
     return added
-
-
-def _median_profile(image: NDArray[np.float32], ring: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Median of a band on each ring of pixels, smoothed a little and never below 0."""
-    order = np.lexsort((image.ravel(), ring.ravel()))
-    counts = np.bincount(ring.ravel())
-    middle = np.cumsum(counts) - counts + counts // 2
-    filled = np.flatnonzero(counts)
-    profile = np.interp(np.arange(len(counts)), filled, image.ravel()[order][middle[filled]])
-    return np.maximum(cv2.GaussianBlur(profile[None].astype(np.float32), (9, 1), 2.0)[0], 0)
 
 
 def _as_sdss(

@@ -289,12 +289,30 @@ def _median_profile(coarse: NDArray[np.float32], body: Body) -> Array:
     """Median grey level on ellipses, by elliptical radius; rings without pixels take their neighbour's."""
     y, x = (np.indices(coarse.shape) + 0.5) * _COARSE - 0.5
     radius = np.hypot(*_body_frame(body, x, y)).ravel()
-    ring = (radius / PROFILE_STEP).astype(int)
-    order = np.lexsort((coarse.ravel(), ring))
+    return median_of_rings(coarse, (radius / PROFILE_STEP).astype(int))
+
+
+def median_of_rings(image: Floats, ring: NDArray[np.int64]) -> Array:
+    """Median of an image's values on each ring; rings without pixels take their neighbours'.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W).
+    ring : numpy.ndarray
+        As many integers from 0: the ring of each pixel.
+
+    Returns
+    -------
+    numpy.ndarray
+        (largest ring + 1,).
+    """
+    values, ring = image.ravel(), ring.ravel()
+    order = np.lexsort((values, ring))
     counts = np.bincount(ring)
     middle = np.cumsum(counts) - counts + counts // 2
     filled = np.flatnonzero(counts)
-    return np.interp(np.arange(len(counts)), filled, coarse.ravel()[order][middle[filled]])
+    return np.interp(np.arange(len(counts)), filled, values[order][middle[filled]])
 
 
 def _shrink(grey: NDArray[np.float32]) -> NDArray[np.float32]:
