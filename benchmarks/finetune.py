@@ -21,6 +21,7 @@ draws the rows beside it. Finished rows are not repeated, and an interrupted run
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -55,6 +56,7 @@ SMALLER = 1.3
 OTHER_PX = 256
 OTHER_SEED = 2
 ARMS = ("as_is", "scratch", "fine_tuned", "frozen", "full")
+FRESH = ("scratch", "full")
 LABELS = {
     "as_is": "as it is",
     "scratch": "scratch",
@@ -140,7 +142,8 @@ def configure(arm: str, seed: int, catalog: Path, args: argparse.Namespace) -> C
 
 
 def identity(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Return what makes two rows the same experiment."""
+    """Return what makes two rows the same experiment; of a fresh network the other one decides only the kind."""
+    info = read_info(args.bundle)
     return {
         "arm": arm,
         "seed": seed,
@@ -150,7 +153,8 @@ def identity(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "samples": args.samples,
         "precision": args.precision,
         "batch_size": args.batch_size,
-        "base": args.bundle,
+        "kind": f"{info.model_name} {json.dumps(info.model_options)}, {info.input_size} px",
+        "base": None if arm in FRESH else f"{args.bundle} of {info.training.get('commit', info.training['date'])[:7]}",
         "fine_lr": args.fine_lr,
         "layer_decay": args.layer_decay,
     }
@@ -163,8 +167,8 @@ def run(arm: str, seed: int, catalogs: dict[str, Path], args: argparse.Namespace
     bundle: str | Path = args.bundle
     if arm != "as_is":
         key = identity(arm, seed, args)
-        names = ("arm", "seed", "few", "full", "held_out", "samples", "batch_size", "fine_lr", "layer_decay")
-        folder = args.work / "-".join(str(key[name]) for name in names)
+        # What a killed training goes on with is its own.
+        folder = args.work / f"{arm}-{seed}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]}"
         bundle = train(configure(arm, seed, catalog, args), folder)
     evaluation = evaluate_catalog(catalog, bundle, split="test", progress=False)
     return identity(arm, seed, args) | {
