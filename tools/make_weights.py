@@ -4,7 +4,7 @@ Simulates a broad survey, and more galaxies whose arms lie in pictures of real o
 trains ``conf/weights.yaml`` on both, measures the result on the survey's test galaxies, and writes it in half precision
 to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is seen.
 
-    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 8000]
+    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 6000]
                                  [--hosts ../shared/realdata/gz_decals_jpg/jpg] [KEY=VALUE ...]
 
 Without the folder of real pictures, give ``--hosted 0``. The weights depend on the processor in their last digits.
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--work", default="weights", help="folder for survey and training")
     parser.add_argument("--galaxies", type=int, default=40000)
     parser.add_argument("--seed", type=int, default=11, help="of the survey")
-    parser.add_argument("--hosted", type=int, default=8000, help="galaxies in real pictures")
+    parser.add_argument("--hosted", type=int, default=6000, help="galaxies in real pictures")
     parser.add_argument("--hosts", default=str(ROOT.parent / "shared/realdata/gz_decals_jpg/jpg"), help="real pictures")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")

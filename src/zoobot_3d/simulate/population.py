@@ -25,7 +25,6 @@ _MIX: dict[Kind, float] = {
     "edge-on": 0.04,
 }
 _BARRED: dict[Kind, float] = {"spiral": 0.5, "ringed": 0.65, "lenticular": 0.5, "flocculent": 0.35}
-_HOOKED = 0.7  # of barred disks
 _ARM_COUNT = {1: 0.03, 2: 0.59, 3: 0.17, 4: 0.14, 5: 0.07}
 
 _SPEED_OF_LIGHT, _HUBBLE = 299792.458, 70.0  # km/s, km/s/Mpc
@@ -146,9 +145,9 @@ def draw_disk(
 def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: float, dec: float) -> Galaxy:
     """Bulge and smooth disk."""
     inclination = float(np.degrees(np.arccos(rng.uniform(0.2, 1.0))))
-    embedded = kind == "lenticular" and rng.random() < 0.6
+    embedded = kind == "lenticular" and rng.random() < 0.5
     if embedded:
-        inclination = float(np.degrees(np.arccos(rng.uniform(0.05, 0.7))))
+        inclination = float(np.degrees(np.arccos(rng.uniform(0.1, 0.8))))
     if kind == "edge-on":
         inclination = float(rng.uniform(82, 90))
     pa = float(rng.uniform(0, 180))
@@ -257,9 +256,8 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
     hand = 1 if rng.random() < 0.5 else -1
     untidy = 0.5 if n <= 2 else 1.0
     strength = float(np.clip(1.25 * np.exp(0.5 * rng.standard_normal()), 0.2, 3.5))
-    # Arms run in to the bulge, or to the bar that drives them; most go on from it straight and bend gradually.
-    hook = float(rng.uniform(0.04, 0.3)) if bar and rng.random() < _HOOKED else 0.0
-    start = bar.intrinsic_length * rng.uniform(0.65 if hook else 0.8, 1.0) if bar else h * rng.uniform(0.12, 0.5)
+    # Arms run in to the bulge, or to the bar that drives them.
+    start = bar.intrinsic_length * rng.uniform(0.8, 1.0) if bar else h * rng.uniform(0.12, 0.5)
     first = bar.angle if bar else rng.uniform(0, 360)
     wide = float(rng.uniform(0.10, 0.25)) * h
     end = h * float(rng.uniform(1.9, 3.8))
@@ -289,7 +287,6 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
                     float(rng.uniform(0.6, 2.0)),
                     float(rng.uniform(0, 2 * np.pi)),
                 ),
-                hook=hook if (360 * i / n) % 180 == 0 else 0.0,  # of those that go on from the bar
             )
         )
     return tuple(arms)

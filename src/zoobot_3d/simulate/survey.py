@@ -62,7 +62,7 @@ from zoobot_3d.sources.gz3d import gz3d_file_name, gz3d_grid, write_gz3d
 
 __all__ = ["SurveySummary", "sdss_picture", "simulate_survey"]
 
-_FORMAT = 3
+_FORMAT = 2
 """Of a survey's folder; raised when the same seed gives other files."""
 _IFU_FIBRES_ACROSS = {19: 5, 37: 7, 61: 9, 91: 11, 127: 13}
 _ARCSEC_PER_FIBRE = 1.115
