@@ -1,11 +1,10 @@
 """Make the bundle that comes with the package, from seeds to file: `make weights`.
 
 Simulates a broad survey, and more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them);
-trains ``conf/weights.yaml`` on both; goes on for one pass with disks within spheroids beside them, which are rare and
-were taken for bars; takes the mean of the weights before and after; measures the result on the survey's test galaxies,
-and writes it in half precision to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is seen.
+trains ``conf/weights.yaml`` on both, measures the result on the survey's test galaxies, and writes it in half precision
+to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is seen.
 
-    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 6000] [--disks 5000]
+    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 6000]
                                  [--hosts ../shared/realdata/gz_decals_jpg/jpg] [KEY=VALUE ...]
 
 Without the folder of real pictures, give ``--hosted 0``. The weights depend on the processor in their last digits.
@@ -23,11 +22,10 @@ import pandas as pd
 from astropy.coordinates import SkyCoord
 
 from zoobot_3d.bundle import describe, load_bundle, save_bundle
-from zoobot_3d.calibration import calibrate
 from zoobot_3d.catalog import assign_split, read_catalog
 from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import write_atomic, write_parquet
-from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS
+from zoobot_3d.schema import COL_ID
 from zoobot_3d.settings import load_config
 from zoobot_3d.simulate.hosts import simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
@@ -37,8 +35,6 @@ ROOT = Path(__file__).parents[1]
 DEFAULT_BUNDLE = ROOT / "src" / "zoobot_3d" / "default_bundle"
 HOSTS = ROOT / "tools" / "hosts.csv"
 LARGEST_MB = 8.0
-SECOND = ("train.epochs=1", "train.lr=0.001", "train.warmup=0.02")
-"""How the second training differs from the first."""
 
 
 def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) -> Path:
@@ -63,45 +59,12 @@ def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) 
     return path
 
 
-def add_disks(catalog: Path, survey: SurveySummary, n_disks: int, seed: int) -> Path:
-    """Write the catalogue with galaxies added whose disk lies deep within a spheroid, all of them to train on."""
-    folder = "ellicular"
-    disks = simulate_survey(
-        survey.root / folder, n_disks, seed=seed + 1, images_only=True, broad=True, kind="ellicular"
-    )
-    frame = read_catalog(disks.master)
-    for column in (COL_JPG, COL_MARKS):
-        frame[column] = folder + "/" + frame[column]
-    frame = frame.assign(split="train", **{COL_ID: "disk_" + frame[COL_ID]})
-    path = catalog.with_name("weights_second.parquet")
-    write_parquet(path, pd.concat([read_catalog(catalog), frame], ignore_index=True))
-    return path
-
-
-def average(first: Path, second: Path, out: Path, catalog: Path) -> Path:
-    """Write the mean of the weights of a bundle and of one that went on from it, with temperatures of its own.
-
-    Between the two lies what keeps most of both, and bears other data better (Wortsman et al. 2022, CVPR, 7959).
-    """
-    before, after = load_bundle(first), load_bundle(second)
-    mean = after.model.state_dict()
-    for name, old in before.model.state_dict().items():
-        if mean[name].is_floating_point():
-            mean[name] = (old + mean[name]) / 2
-    after.model.load_state_dict(mean)
-    known = {key: value for key, value in after.info.training.items() if key != "metrics"}  # those are of other weights
-    save_bundle(out, after.model, dataclasses.replace(after.info, training=known | {"mean_with": "the first training"}))
-    calibrate(out, catalog)
-    return out
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="weights", help="folder for survey and training")
     parser.add_argument("--galaxies", type=int, default=40000)
     parser.add_argument("--seed", type=int, default=11, help="of the survey")
     parser.add_argument("--hosted", type=int, default=6000, help="galaxies in real pictures")
-    parser.add_argument("--disks", type=int, default=5000, help="disks within spheroids in the second training")
     parser.add_argument("--hosts", default=str(ROOT.parent / "shared/realdata/gz_decals_jpg/jpg"), help="real pictures")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
@@ -112,15 +75,12 @@ def main() -> None:
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
     catalog = write_catalog(survey, Path(args.hosts), args.hosted, args.seed)
-    recipe = ROOT / "conf" / "weights.yaml"
-    first = train(load_config(recipe, [f"data.catalog={catalog}", *args.settings]), work / "train")
-    catalog = add_disks(catalog, survey, args.disks, args.seed)
-    settings = [f"data.catalog={catalog}", f"train.init={first}", *SECOND, *args.settings]
-    second = train(load_config(recipe, settings), work / "second")
+    config = load_config(ROOT / "conf" / "weights.yaml", [f"data.catalog={catalog}", *args.settings])
+    trained = train(config, work / "train")
 
-    bundle = load_bundle(average(first, second, work / "bundle", catalog))
-    asked = {"galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted, "disks": args.disks}
-    info = dataclasses.replace(bundle.info, training={"recipe": "make weights"} | asked | bundle.info.training)
+    bundle = load_bundle(trained)
+    recipe = {"recipe": "make weights", "galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted}
+    info = dataclasses.replace(bundle.info, training=recipe | bundle.info.training)
     out = save_bundle(args.out, bundle.model, info, half=True)
     size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
     if size > LARGEST_MB:
