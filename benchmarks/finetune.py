@@ -226,7 +226,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     row = rows[0]
     title = f"Another look: {row['few']} marked galaxies, full {row['full']}, {row['held_out']} held out"
     if {"scratch", "fine_tuned", "full"} <= found.keys():
-        title += f"\nfine-tuning recovers {recovered(found, 'fine_tuned')[2]:.0%} of the way from scratch to full"
+        means = {arm: float(found[arm][:, 2].mean()) for arm in ("scratch", "fine_tuned", "full")}
+        title += "\nmean of both: " + ", ".join(f"{LABELS[arm]} {mean:.2f}" for arm, mean in means.items())
     axes.set_title(title, fontsize=10)
     axes.legend()
     figure.savefig(path, dpi=120)
