@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -34,19 +33,18 @@ from scipy.stats import spearmanr
 
 from zoobot_3d import __version__, load_segmenter
 from zoobot_3d.io import read_picture, write_atomic
+from zoobot_3d.simulate.visibility import mask_ellipse
 
 HOSTS = Path(__file__).parents[1] / "tools" / "hosts.csv"
 LEVELS = (0.2, 0.5)
 
 
 def width_over_length(lit: NDArray[np.bool_]) -> float:
-    """Of the rectangle with a region's second moments; nan where there is none."""
-    moments = cv2.moments(lit.astype(np.uint8), binaryImage=True)
-    if moments["m00"] < 1:
+    """Of the ellipse, or rectangle, with a region's second moments; nan where there is none."""
+    if not lit.any():
         return float("nan")
-    xx, yy, xy = (moments[name] / moments["m00"] for name in ("mu20", "mu02", "mu11"))
-    mean, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    return float(np.sqrt((mean - spread) / (mean + spread)))
+    _, _, semi_major, semi_minor, _ = mask_ellipse(lit.astype(np.uint8))
+    return semi_minor / semi_major
 
 
 def false_alarms(galaxies: pd.DataFrame, masks: NDArray[np.float32]) -> list[dict[str, Any]]:

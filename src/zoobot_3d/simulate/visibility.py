@@ -327,7 +327,7 @@ def _find_body(coarse: NDArray[np.float32], sky: float, noise: float) -> tuple[B
     row, column = coarse.shape[0] // 2, coarse.shape[1] // 2
     peak = float(coarse[row - 4 : row + 5, column - 4 : column + 5].max())
     lit, others = _lit_area(coarse, max(sky + 4 * noise + GREY_JND, sky + 0.08 * (peak - sky)))
-    outer, inner = _ellipse(lit), _ellipse(_lit_area(coarse, sky + 0.6 * (peak - sky))[0])
+    outer, inner = mask_ellipse(lit), mask_ellipse(_lit_area(coarse, sky + 0.6 * (peak - sky))[0])
     x, y, semi_major, semi_minor = (value * _COARSE for value in outer[:4])
     shift = 0.5 * _COARSE - 0.5  # from the middle of a coarse pixel to those of fine ones
     body = Body(
@@ -351,8 +351,8 @@ def _lit_area(coarse: NDArray[np.float32], level: float) -> tuple[NDArray[np.uin
     return lit, above - lit
 
 
-def _ellipse(mask: NDArray[np.uint8]) -> tuple[float, float, float, float, float]:
-    """Middle x, y, semi-axes a, b and angle of the ellipse with the second moments of a mask."""
+def mask_ellipse(mask: NDArray[np.uint8]) -> tuple[float, float, float, float, float]:
+    """Middle x, y, semi-axes a, b (pixels) and angle (rad) of the ellipse with a mask's second moments."""
     moments = cv2.moments(mask, binaryImage=True)
     area = moments["m00"]
     # A pixel is a square, not a point: 1/12 is its own second moment.
