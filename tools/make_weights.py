@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from astropy.coordinates import SkyCoord
 
 from zoobot_3d.bundle import describe, load_bundle, save_bundle
 from zoobot_3d.catalog import assign_split, read_catalog
@@ -27,7 +26,7 @@ from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import write_atomic, write_parquet
 from zoobot_3d.schema import COL_ID
 from zoobot_3d.settings import load_config
-from zoobot_3d.simulate.hosts import simulate_in_hosts
+from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
 from zoobot_3d.train import train
 
@@ -49,10 +48,7 @@ def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) 
     split[tested[np.arange(len(tested)) % max(1, len(tested) // 1000) != 0]] = "train"
     frames = [frame.assign(split=split)]
     if n_hosted:
-        table = pd.read_csv(HOSTS, keep_default_na=False).query("split == 'train'").reset_index(drop=True)
-        places = [SkyCoord.from_name(name, parse=True) for name in table["id"]]  # read off the names, nothing is asked
-        table["ra"], table["dec"] = [place.ra.deg for place in places], [place.dec.deg for place in places]
-        table["picture"] = [str(hosts / f"{name}.jpg") for name in table["id"]]
+        table = read_hosts(HOSTS, hosts, "train")
         frames.append(simulate_in_hosts(survey.root, table, n_hosted, seed=seed).assign(split="train"))
     path = survey.master.with_name("weights.parquet")
     write_parquet(path, pd.concat(frames, ignore_index=True))

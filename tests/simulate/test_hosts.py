@@ -5,7 +5,7 @@ import pytest
 from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError, ConfigError
 from zoobot_3d.io import read_picture, write_jpeg
 from zoobot_3d.sample import galaxy_files, read_sample
-from zoobot_3d.simulate.hosts import Host, dress, simulate_in_hosts
+from zoobot_3d.simulate.hosts import Host, dress, read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.light import disk_ratio
 from zoobot_3d.simulate.population import draw_disk
 
@@ -96,3 +96,17 @@ def test_a_host_that_cannot_be_used_is_named(tmp_path):
     write_jpeg(tmp_path / "none.jpg", np.zeros((64, 64, 3), np.uint8), 90)
     with pytest.raises(BadPictureError, match=r"none\.jpg: is 64 x 64 pixels; a host has 424 a side"):
         simulate_in_hosts(tmp_path, table, 2, progress=False)
+
+
+def test_hosts_are_read_from_a_list_named_after_positions(tmp_path):
+    table = tmp_path / "hosts.csv"
+    table.write_text(
+        "id,split,barred,bar_x,bar_y,bar_angle,bar_semi_length,bar_semi_width\n"
+        "J001655.18-002739.1,train,no,,,,,\nJ002658.19-014709.9,test,yes,213.1,211.8,11.9,30.7,9.3\n"
+    )
+    (host,) = read_hosts(table, tmp_path, "test").to_dict("records")
+    assert (host["ra"], host["dec"]) == pytest.approx((6.742458, -1.786083), abs=1e-5)
+    assert host["picture"] == str(tmp_path / "J002658.19-014709.9.jpg")
+    assert (host["barred"], float(host["bar_angle"])) == ("yes", 11.9)
+    with pytest.raises(CatalogError, match="none: no such folder; give the one with the hosts' pictures"):
+        read_hosts(table, tmp_path / "none", "test")

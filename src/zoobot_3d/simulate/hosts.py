@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog import read_catalog
@@ -48,7 +49,7 @@ from zoobot_3d.simulate.visibility import Body, bar_axes, look, median_of_rings
 from zoobot_3d.simulate.volunteers import draw_marks
 from zoobot_3d.sources.gz3d import gz3d_grid
 
-__all__ = ["Host", "HostedGalaxy", "dress", "simulate_in_hosts"]
+__all__ = ["Host", "HostedGalaxy", "dress", "read_hosts", "simulate_in_hosts"]
 
 _SCALES_LIT = 3.4
 """Scale lengths from the middle to the end of the body of a picture: the median of 250 simulated spirals and
@@ -113,6 +114,32 @@ class HostedGalaxy:
     picture: NDArray[np.uint8]
     marks: VolunteerMarks
     pixscale: float
+
+
+def read_hosts(table: str | os.PathLike[str], pictures: str | os.PathLike[str], split: str) -> pd.DataFrame:
+    """Read a list of hosts that are named after their positions, for `simulate_in_hosts`.
+
+    Parameters
+    ----------
+    table : str or os.PathLike
+        CSV file with ``id``, such as J001655.18-002739.1, ``split``, ``barred`` and what is known of bars.
+    pictures : str or os.PathLike
+        Folder with ``<id>.jpg``.
+    split : str
+        Which of them.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such folder; the message names it.
+    """
+    if not Path(pictures).is_dir():
+        raise CatalogError(f"{pictures}: no such folder; give the one with the hosts' pictures")
+    hosts = pd.read_csv(table, keep_default_na=False).query("split == @split").reset_index(drop=True)
+    places = [SkyCoord.from_name(name, parse=True) for name in hosts["id"]]  # read off the names, nothing is asked
+    hosts["ra"], hosts["dec"] = [place.ra.deg for place in places], [place.dec.deg for place in places]
+    hosts["picture"] = [str(Path(pictures) / f"{name}.jpg") for name in hosts["id"]]
+    return hosts
 
 
 def simulate_in_hosts(
