@@ -1,11 +1,10 @@
 """Make the bundle that comes with the package, from seeds to file: `make weights`.
 
-Simulates a broad survey, more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them), and
-disks within spheroids, which are rare and were taken for bars; trains ``conf/weights.yaml`` on all, measures the result
-on the survey's test galaxies, and writes it in half precision to ``src/zoobot_3d/default_bundle``. Killed, it goes on
-with the same command. No mark of a volunteer is seen.
+Simulates a broad survey, and more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them);
+trains ``conf/weights.yaml`` on both, measures the result on the survey's test galaxies, and writes it in half precision
+to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is seen.
 
-    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 8000] [--disks 2500]
+    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 6000]
                                  [--hosts ../shared/realdata/gz_decals_jpg/jpg] [KEY=VALUE ...]
 
 Without the folder of real pictures, give ``--hosted 0``. The weights depend on the processor in their last digits.
@@ -25,7 +24,7 @@ from zoobot_3d.bundle import describe, load_bundle, save_bundle
 from zoobot_3d.catalog import assign_split, read_catalog
 from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import write_atomic, write_parquet
-from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS
+from zoobot_3d.schema import COL_ID
 from zoobot_3d.settings import load_config
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
@@ -37,8 +36,8 @@ HOSTS = ROOT / "tools" / "hosts.csv"
 LARGEST_MB = 8.0
 
 
-def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, n_disks: int, seed: int) -> Path:
-    """Write what to learn from: the survey, most of its test galaxies given to training, and what `main` adds to it.
+def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) -> Path:
+    """Write what to learn from: the survey, most of its test galaxies given to training, and galaxies in real pictures.
 
     Galaxies are cheap: about a thousand are left to test on. Those in real pictures are all trained on, as few hosts
     have many galaxies.
@@ -51,13 +50,6 @@ def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, n_disks: in
     if n_hosted:
         table = read_hosts(HOSTS, hosts, "train")
         frames.append(simulate_in_hosts(survey.root, table, n_hosted, seed=seed).assign(split="train"))
-    if n_disks:
-        folder = survey.root / "ellicular"
-        disks = simulate_survey(folder, n_disks, seed=seed + 1, images_only=True, broad=True, kind="ellicular")
-        more = read_catalog(disks.master)
-        for column in (COL_JPG, COL_MARKS):
-            more[column] = folder.name + "/" + more[column]
-        frames.append(more.assign(split="train", **{COL_ID: "disk_" + more[COL_ID]}))
     path = survey.master.with_name("weights.parquet")
     write_parquet(path, pd.concat(frames, ignore_index=True))
     return path
@@ -68,8 +60,7 @@ def main() -> None:
     parser.add_argument("--work", default="weights", help="folder for survey and training")
     parser.add_argument("--galaxies", type=int, default=40000)
     parser.add_argument("--seed", type=int, default=11, help="of the survey")
-    parser.add_argument("--hosted", type=int, default=8000, help="galaxies in real pictures")
-    parser.add_argument("--disks", type=int, default=2500, help="disks within spheroids")
+    parser.add_argument("--hosted", type=int, default=6000, help="galaxies in real pictures")
     parser.add_argument("--hosts", default=str(ROOT.parent / "shared/realdata/gz_decals_jpg/jpg"), help="real pictures")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
@@ -79,13 +70,12 @@ def main() -> None:
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
-    catalog = write_catalog(survey, Path(args.hosts), args.hosted, args.disks, args.seed)
+    catalog = write_catalog(survey, Path(args.hosts), args.hosted, args.seed)
     config = load_config(ROOT / "conf" / "weights.yaml", [f"data.catalog={catalog}", *args.settings])
     trained = train(config, work / "train")
 
     bundle = load_bundle(trained)
     recipe = {"recipe": "make weights", "galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted}
-    recipe["disks"] = args.disks
     info = dataclasses.replace(bundle.info, training=recipe | bundle.info.training)
     out = save_bundle(args.out, bundle.model, info, half=True)
     size = sum(path.stat().st_size for path in out.iterdir()) / 1e6

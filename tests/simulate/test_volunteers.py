@@ -133,14 +133,6 @@ def test_a_bar_is_four_corners_near_the_truth_and_unclosed():
     assert np.median([length for _, _, length, _ in axes]) == pytest.approx(50, abs=12)
 
 
-@pytest.mark.parametrize("seeing", [0.0, 9.0])
-def test_people_draw_a_bar_about_as_wide_as_it_looks_through_the_seeing(seeing):
-    view = look(picture(DISK + lane(BAR.reshape(2, 2, 2).mean(1), 90, sigma=9)))
-    people = draw_bar_paths(view, BAR, np.random.default_rng(6), n_asked=200, seeing=seeing)
-    width = [bar_axes(np.array(paths[0]))[3] for paths in people if paths and len(paths[0]) == 4]
-    assert np.median(width) == pytest.approx(1.1 * np.hypot(12, seeing), rel=0.1)
-
-
 def test_few_mark_a_bar_where_there_is_none():
     people = draw_bar_paths(look(picture(DISK)), None, np.random.default_rng(7), n_asked=200)
     assert 0 < n_marked(people) < 20

@@ -236,12 +236,12 @@ def _add_arm(
     along = turns / np.float32(np.log(arm.r_end / arm.r_start))
     amplitude, cycles, start = arm.wobble
     pitch = np.radians(arm.pitch)
-    centre = np.float32(arm.handedness / np.tan(pitch)) * arm.winding(turns) + np.float32(np.radians(arm.phase))
+    centre = np.float32(arm.handedness / np.tan(pitch)) * turns + np.float32(np.radians(arm.phase))
     centre += np.float32(np.radians(amplitude)) * np.sin(np.float32(2 * np.pi * cycles) * along + np.float32(start))
     offset = angle - centre
     offset -= np.float32(2 * np.pi) * np.round(offset / np.float32(2 * np.pi))
     # Distance across the arm, positive outside it: with handedness +1, behind the ridge in angle.
-    across = radius * offset * np.float32(-arm.handedness) * arm.pitch_sine(turns)
+    across = radius * offset * np.float32(-arm.handedness * np.sin(pitch))
     width = np.float32(arm.width) * np.sqrt(radius / np.float32(arm.r_start))
     # Shocks make the inner edge of an arm the sharper one.
     ridge = np.exp(-0.5 * np.where(across < 0, across / (0.85 * width), across / (1.15 * width)) ** 2)

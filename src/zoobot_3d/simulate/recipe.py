@@ -7,13 +7,13 @@ line of nodes (the major axis at ``pa``) in the sense of position angles: north 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Kind = Literal["spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on", "ellicular"]
-KINDS: tuple[Kind, ...] = ("spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on", "ellicular")
+Kind = Literal["spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on"]
+KINDS: tuple[Kind, ...] = ("spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on")
 
 BarProfile = Literal["ferrers", "flat", "exponential"]
 RingKind = Literal["nuclear", "inner", "outer", "lens"]
@@ -85,9 +85,6 @@ class Arm:
         Place along the arm where a branch leaves it outward, and the branch's strength relative to the arm.
     wobble : tuple of float
         Amplitude (deg), cycles from end to end, and phase (rad) of the ridge's departure from a logarithmic spiral.
-    hook : float
-        Range in the logarithm of the radius over which an arm that leaves ``r_start`` straight outward, going on from
-        a bar, bends into its spiral; 0: a spiral from the beginning.
     """
 
     pitch: float
@@ -101,21 +98,6 @@ class Arm:
     gap: tuple[float, float]
     spur: tuple[float, float]
     wobble: tuple[float, float, float]
-    hook: float = 0.0
-
-    def winding(self, turns: NDArray[Any]) -> NDArray[Any]:
-        """Angle about the centre, over the cotangent of the pitch, at logarithms of the radius over ``r_start``."""
-        if self.hook == 0:
-            return turns
-        beyond = np.maximum(turns, 0)
-        return beyond - self.hook * (1 - np.exp(-beyond / self.hook))
-
-    def pitch_sine(self, turns: NDArray[Any]) -> NDArray[Any] | float:
-        """Sine of the pitch angle there: the distance across the arm over that along a circle."""
-        if self.hook == 0:
-            return float(np.sin(np.radians(self.pitch)))
-        cotangent = (1 - np.exp(-np.maximum(turns, 0) / self.hook)) / float(np.tan(np.radians(self.pitch)))
-        return 1 / np.sqrt(1 + cotangent**2)
 
     def ridge_angle(self, radius: NDArray[np.floating]) -> NDArray[np.floating]:
         """Angle of the centre-line at radii in arcsec, rad in the plane of the disk."""
@@ -123,8 +105,7 @@ class Arm:
         amplitude, cycles, start = self.wobble
         along = turns / np.log(self.r_end / self.r_start)
         wobble = np.radians(amplitude) * np.sin(2 * np.pi * cycles * along + start)
-        wound = self.winding(turns) / np.tan(np.radians(self.pitch))
-        return np.radians(self.phase) + self.handedness * wound + wobble
+        return np.radians(self.phase) + self.handedness * turns / np.tan(np.radians(self.pitch)) + wobble
 
     def half_width(self, radius: NDArray[np.floating]) -> NDArray[np.floating]:
         """Gaussian sigma across the arm at radii in arcsec, arcsec in the plane of the disk."""

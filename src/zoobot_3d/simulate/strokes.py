@@ -131,13 +131,13 @@ def polygon(outline: Array, rng: np.random.Generator) -> Array:
 
 
 def box(middle: Array, along: Array, semi_length: float, semi_width: float, rng: np.random.Generator) -> Array:
-    """Place the four corners (4, 2), in order, of a bar as one person clicks them, on average a tenth too wide."""
+    """Place the four corners (4, 2), in order, of a bar as one person clicks them."""
     turn = rng.normal(0, np.radians(4) + 0.04 * semi_width / max(semi_length, 1.0))
     cos, sin = np.cos(turn), np.sin(turn)
     direction = np.array([cos * along[0] - sin * along[1], sin * along[0] + cos * along[1]])
     across = np.array([-direction[1], direction[0]])
     length = semi_length * np.exp(rng.normal(0.0, 0.14))
-    width = float(np.clip(semi_width * np.exp(rng.normal(0.1, 0.28)), 0.1 * length, 0.7 * length))
+    width = float(np.clip(semi_width, 0.14 * length, 0.3 * length) * np.exp(rng.normal(0.3, 0.28)))
     signs = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])[:: rng.choice((-1, 1))]
     corners = middle + rng.normal(0, 1.5, 2) + signs[:, :1] * length * direction + signs[:, 1:] * width * across
     corners += rng.normal(0, 0.04 * length + 0.6, corners.shape)

@@ -50,9 +50,7 @@ WHIM = 0.012
 TRACE_OUTLINE = 0.006
 """Chance that the outline of the IFU is marked as the bar (seen in 2 of 10 real galaxies, about 1 of 150 people)."""
 SEEING_HALF_WIDTH = 0.65
-"""Arcsec by which the seeing of SDSS (1.3 arcsec FWHM) widens half of a lane, added in quadrature."""
-BAR_SEEING = 0.4
-"""The same for a bar: long ones come out 0.23 of their length wide, as those of Hoyle et al. 2011."""
+"""Arcsec by which the seeing of SDSS (1.3 arcsec FWHM) widens what is seen of a lane, added in quadrature."""
 _EDGE_ON = 0.35  # axis ratio below which people know that they look at a disk's edge
 _STYLES = ("freehand", "polygon", "one line", "encircle", "scribble")
 _STYLE_SHARES = (0.65, 0.15, 0.07, 0.07, 0.06)
@@ -145,8 +143,7 @@ def draw_marks(
     lanes, closed = [_trace(ridge, local) for ridge in ridges], [_trace(ring, local) for ring in rings]
     spiral = draw_spiral_paths(view, lanes, rng, n_asked=int(asked[0]), rings=closed)
     corners = None if bar_corners is None else np.column_stack(local.offset_to_pixel(*np.asarray(bar_corners, float).T))
-    seeing = BAR_SEEING / local.pixscale
-    bar = draw_bar_paths(view, corners, rng, n_asked=int(asked[1]), outline=outline, seeing=seeing)
+    bar = draw_bar_paths(view, corners, rng, n_asked=int(asked[1]), outline=outline)
     center, star = _draw_points(view, rng, int(asked[2]), local.reference_pixel)
     ids, times = zip(*(_classifications(int(n), rng) for n in asked), strict=True)
     return VolunteerMarks(
@@ -203,13 +200,7 @@ def draw_spiral_paths(
 
 
 def draw_bar_paths(
-    view: View,
-    corners: Array | None,
-    rng: np.random.Generator,
-    *,
-    n_asked: int = 15,
-    outline: Array | None = None,
-    seeing: float = 0.0,
+    view: View, corners: Array | None, rng: np.random.Generator, *, n_asked: int = 15, outline: Array | None = None
 ) -> list[list[Path]]:
     """Draw corners of the bar by each of ``n_asked`` people.
 
@@ -225,8 +216,6 @@ def draw_bar_paths(
         People.
     outline : numpy.ndarray, optional
         (n, 2) pixel corners of the IFU's outline.
-    seeing : float
-        Pixels by which seeing widens half a bar, added in quadrature.
 
     Returns
     -------
@@ -251,12 +240,11 @@ def draw_bar_paths(
             drawn = []
         elif corners is not None and contrast > threshold:
             middle, along, semi_length, semi_width = bar_axes(corners)
-            width = float(np.hypot(semi_width, seeing))
-            drawn = [_inside(box(middle, along, semi_length * reach, width, rng), view)]
+            drawn = [_inside(box(middle, along, semi_length * reach, semi_width, rng), view)]
         elif luck > 1 - WHIM - 0.07 * elongated:
             direction = np.array([np.cos(body.core_angle), np.sin(body.core_angle)])
             size = body.core_semi_major * rng.uniform(0.9, 1.5)
-            drawn = [_inside(box(np.array([body.x, body.y]), direction, size, 0.4 * size, rng), view)]
+            drawn = [_inside(box(np.array([body.x, body.y]), direction, size, 0.5 * size, rng), view)]
         else:
             drawn = []
         people.append(drawn)
