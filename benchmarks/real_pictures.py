@@ -104,11 +104,12 @@ def make_painted(pictures: Path, work: Path) -> Path:
 
 
 def painted_row(bundle: str, catalog: Path) -> dict[str, Any]:
-    """Row of what was painted: IoU above 0.2, and that of two halves of the volunteers."""
+    """Row of what was painted: IoU above 0.2, that of two halves of the volunteers, and the calibration error."""
     measured = evaluate_catalog(catalog, bundle, progress=False)
     row: dict[str, Any] = {"group": "simulated arms and bars in them", "galaxies": measured.n_galaxies}
     for name in CLASSES:
         row[f"{name}_iou"] = round(measured.model[f"{name}_iou_{LEVELS[0]}"], 3)
+        row[f"{name}_calibration_error"] = round(measured.calibration_error[name], 3)
         row[f"{name}_iou_halves"] = round(measured.ceiling[f"{name}_iou_{LEVELS[0]}"], 3)
     return row
 

@@ -22,6 +22,7 @@ import pandas as pd
 
 from zoobot_3d.bundle import describe, load_bundle, save_bundle
 from zoobot_3d.catalog import assign_split, read_catalog
+from zoobot_3d.errors import Zoobot3DError
 from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import write_atomic, write_parquet
 from zoobot_3d.schema import COL_ID
@@ -36,7 +37,7 @@ HOSTS = ROOT / "tools" / "hosts.csv"
 LARGEST_MB = 8.0
 
 
-def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) -> Path:
+def write_catalog(survey: SurveySummary, hosts: pd.DataFrame | None, n_hosted: int, seed: int) -> Path:
     """Write what to learn from: the survey, most of its test galaxies given to training, and galaxies in real pictures.
 
     Galaxies are cheap: about a thousand are left to test on. Those in real pictures are all trained on, as few hosts
@@ -47,9 +48,8 @@ def write_catalog(survey: SurveySummary, hosts: Path, n_hosted: int, seed: int) 
     tested = np.flatnonzero(split == "test")
     split[tested[np.arange(len(tested)) % max(1, len(tested) // 1000) != 0]] = "train"
     frames = [frame.assign(split=split)]
-    if n_hosted:
-        table = read_hosts(HOSTS, hosts, "train")
-        frames.append(simulate_in_hosts(survey.root, table, n_hosted, seed=seed).assign(split="train"))
+    if hosts is not None:
+        frames.append(simulate_in_hosts(survey.root, hosts, n_hosted, seed=seed).assign(split="train"))
     path = survey.master.with_name("weights.parquet")
     write_parquet(path, pd.concat(frames, ignore_index=True))
     return path
@@ -65,12 +65,14 @@ def main() -> None:
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
     args = parser.parse_args()
-    if args.hosted and not Path(args.hosts).is_dir():
-        raise SystemExit(f"{args.hosts}: no such folder of real pictures; give --hosts FOLDER, or --hosted 0")
+    try:
+        hosts = read_hosts(HOSTS, args.hosts, "train") if args.hosted else None
+    except Zoobot3DError as error:
+        raise SystemExit(f"{error}; or do without, --hosted 0") from None
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
-    catalog = write_catalog(survey, Path(args.hosts), args.hosted, args.seed)
+    catalog = write_catalog(survey, hosts, args.hosted, args.seed)
     config = load_config(ROOT / "conf" / "weights.yaml", [f"data.catalog={catalog}", *args.settings])
     trained = train(config, work / "train")
 

@@ -99,7 +99,7 @@ def test_a_host_that_cannot_be_used_is_named(tmp_path):
 
 
 def test_hosts_are_read_from_a_list_named_after_positions(tmp_path):
-    table = tmp_path / "hosts.csv"
+    table = tmp_path / "list.csv"
     table.write_text(
         "id,split,barred,bar_x,bar_y,bar_angle,bar_semi_length,bar_semi_width\n"
         "J001655.18-002739.1,train,no,,,,,\nJ002658.19-014709.9,test,yes,213.1,211.8,11.9,30.7,9.3\n"
@@ -110,3 +110,9 @@ def test_hosts_are_read_from_a_list_named_after_positions(tmp_path):
     assert (host["barred"], float(host["bar_angle"])) == ("yes", 11.9)
     with pytest.raises(CatalogError, match="none: no such folder; give the one with the hosts' pictures"):
         read_hosts(table, tmp_path / "none", "test")
+    table.write_text("id,split,barred\nNGC 1300,test,yes\n")
+    with pytest.raises(CatalogError, match=r"list\.csv: NGC 1300 is no position; name hosts such as J001655"):
+        read_hosts(table, tmp_path, "test")
+    table.write_text("id,split\nJ002658.19-014709.9,test\n")
+    with pytest.raises(CatalogError, match="barred"):
+        read_hosts(table, tmp_path, "test")

@@ -21,14 +21,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
+from astropy.coordinates.jparser import to_skycoord
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog import read_catalog
 from zoobot_3d.errors import BadPictureError, CatalogError, ConfigError
 from zoobot_3d.grid import PixelGrid, resample
-from zoobot_3d.io import read_picture, write_jpeg, write_parquet
+from zoobot_3d.io import read_picture, read_table, write_jpeg, write_parquet
 from zoobot_3d.marks import PathTask, VolunteerMarks
 from zoobot_3d.parallel import sharded
+from zoobot_3d.positions import require_columns
 from zoobot_3d.rgb import grz_from_rgb, rgb_from_grz
 from zoobot_3d.schema import (
     COL_DEC,
@@ -128,18 +130,35 @@ def read_hosts(table: str | os.PathLike[str], pictures: str | os.PathLike[str], 
     split : str
         Which of them.
 
+    Returns
+    -------
+    pandas.DataFrame
+        The list's columns, ``ra`` and ``dec`` (deg), and ``picture``.
+
     Raises
     ------
+    BadFileError
+        If the list cannot be read; the message names it.
     CatalogError
-        If there is no such folder; the message names it.
+        If there is no such folder, or the list lacks a column, or an ``id`` is no position; the message names it.
     """
     if not Path(pictures).is_dir():
         raise CatalogError(f"{pictures}: no such folder; give the one with the hosts' pictures")
-    hosts = pd.read_csv(table, keep_default_na=False).query("split == @split").reset_index(drop=True)
-    places = [SkyCoord.from_name(name, parse=True) for name in hosts["id"]]  # read off the names, nothing is asked
+    hosts = read_table(table)
+    require_columns(hosts.columns, ("id", "split", "barred"), str(table))
+    hosts = hosts[hosts["split"] == split].reset_index(drop=True)
+    places = [_place(name, table) for name in hosts["id"]]
     hosts["ra"], hosts["dec"] = [place.ra.deg for place in places], [place.dec.deg for place in places]
     hosts["picture"] = [str(Path(pictures) / f"{name}.jpg") for name in hosts["id"]]
     return hosts
+
+
+def _place(name: object, table: str | os.PathLike[str]) -> SkyCoord:
+    """Read a position off a name; nobody is asked, as `SkyCoord.from_name` asks about other names."""
+    try:
+        return to_skycoord(str(name))
+    except ValueError:
+        raise CatalogError(f"{table}: {name} is no position; name hosts such as J001655.18-002739.1") from None
 
 
 def simulate_in_hosts(
