@@ -314,7 +314,7 @@ def test_no_galaxy_that_can_be_read(tmp_path):
         file.unlink()
     with (
         pytest.warns(UserWarning, match="left out"),
-        pytest.raises(CatalogError, match="none of the training galaxies can be read; the first, g"),
+        pytest.raises(CatalogError, match=r"none of the first \d+ galaxies can be read; the first, row"),
     ):
         train(config(catalog, epochs=1), tmp_path / "out")
 

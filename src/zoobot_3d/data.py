@@ -33,6 +33,8 @@ from zoobot_3d.schema import COL_ID, COL_PIXSCALE, vote_columns
 
 __all__ = ["HalfVotes", "MaskDataModule", "MaskDataset"]
 
+_WARNED_OF = 10  # galaxies that cannot be read, by name
+_HOPELESS = 32  # galaxies, none of which can be read, after which nothing more is tried
 _AUGMENT_MARGIN = (
     1.42  # sides of the view that training pictures have, so that a square turned by 45 degrees stays inside
 )
@@ -226,6 +228,7 @@ class MaskDataModule(LightningDataModule):
         super().__init__()
         self.config, self.seed, self.progress = config, seed, progress
         self.failures: dict[str, str] = {}
+        self._any_read = False
         self.datasets: dict[str, MaskDataset] = {}
 
     @property
@@ -294,11 +297,29 @@ class MaskDataModule(LightningDataModule):
         return self._loader(self.datasets["test"])
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Take note of galaxies that could not be read, warning once of each."""
+        """Take note of galaxies that could not be read, warning once of each of the first few.
+
+        Raises
+        ------
+        CatalogError
+            Not one of the first galaxies can be read: the pictures lie elsewhere.
+        """
         for name, reason in zip(batch["id"], batch["error"], strict=True):
+            self._any_read |= not reason
             if reason and name not in self.failures:
                 self.failures[name] = reason
-                warnings.warn(f"left out: {reason}", stacklevel=2)
+                if len(self.failures) <= _WARNED_OF:
+                    warnings.warn(f"left out: {reason}", stacklevel=2)
+                elif len(self.failures) == _WARNED_OF + 1:
+                    warnings.warn(
+                        "left out: more galaxies, not named here; training lists all in failed.csv", stacklevel=2
+                    )
+        if not self._any_read and len(self.failures) >= min(_HOPELESS, len(self.datasets["train"])):
+            name, reason = next(iter(self.failures.items()))
+            raise CatalogError(
+                f"{self.config.catalog}: none of the first {len(self.failures)} galaxies can be read; the first, "
+                f"{reason}; paths in the catalogue are relative to data.root"
+            )
         return batch
 
     def _train_order(self, marked: NDArray[np.bool_]) -> EpochOrder:

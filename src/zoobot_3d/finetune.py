@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from zoobot_3d.errors import BundleError
 from zoobot_3d.losses import BCELoss, BetaBinomialLoss, Loss
 from zoobot_3d.models import SegmentationModel
+from zoobot_3d.models.fast_unet import ResidualBlock
 
 if TYPE_CHECKING:
     from zoobot_3d.bundle import Bundle
@@ -32,7 +33,9 @@ _PARTS = ("encoder.", "decoder.", "head.")
 def start_from(model: SegmentationModel, loss: Loss, bundle: Bundle, *, votes: Sequence[str] = ()) -> str:
     """Put a bundle's weights into a network, in place.
 
-    Encoder, decoder and head must be of the same shape. The last convolution follows the losses: where raw outputs mean
+    Encoder, decoder and head must be of the same shape, but for more residual blocks at the ends of levels of a
+    fast_unet: these start as the identity, so that the deeper network gives what the bundle's gives until it has
+    learned (Chen et al. 2016, arXiv:1511.05641). The last convolution follows the losses: where raw outputs mean
     the same (both l1 or mse, both logits) it is taken over, a beta-binomial network's means from a bce one's channels
     and the other way round, its concentrations staying fresh; between fractions and logits all of it stays fresh. A
     vote head is taken over where the bundle's answers the same questions.
@@ -61,12 +64,13 @@ def start_from(model: SegmentationModel, loss: Loss, bundle: Bundle, *, votes: S
     wanted, given = model.state_dict(), bundle.model.state_dict()
     last = _last_layer(model)
     kept = {name: value for name, value in given.items() if name in wanted and value.shape == wanted[name].shape}
+    added = _added_blocks(model, set(given))
     if tuple(votes) != bundle.info.votes:
         kept = {name: value for name, value in kept.items() if name.startswith(_PARTS)}
     misfits = [
         name
         for name in dict.fromkeys((*wanted, *given))
-        if name.startswith(_PARTS) and name not in last and name not in kept
+        if name.startswith(_PARTS) and name not in last and name not in kept and not name.startswith(added)
     ]
     if misfits or not all(name in given for name in last):
         raise BundleError(
@@ -82,6 +86,8 @@ def start_from(model: SegmentationModel, loss: Loss, bundle: Bundle, *, votes: S
         told += "all but the concentrations" if loss.channels > bundle.loss.channels else "all of it but concentrations"
     else:
         told += "all of it"
+    if added:
+        told += f"; {len(added)} more residual blocks start as the identity"
     if tuple(votes) != bundle.info.votes:
         told += "; the vote head starts anew" if votes else "; its vote head is left out"
     model.load_state_dict(wanted | kept)
@@ -177,6 +183,12 @@ def _last_layer(model: SegmentationModel) -> list[str]:
     """Names of the weight and bias of the convolution that makes the raw output."""
     *_, last = (name for name, module in model.head.named_modules() if isinstance(module, nn.Conv2d))
     return [f"head.{last}.{name}" for name, _ in model.head.get_submodule(last).named_parameters()]
+
+
+def _added_blocks(model: SegmentationModel, given: set[str]) -> tuple[str, ...]:
+    """Prefixes of the residual blocks of which a bundle's network has no tensor at all."""
+    blocks = (f"{name}." for name, module in model.named_modules() if isinstance(module, ResidualBlock))
+    return tuple(block for block in blocks if not any(name.startswith(block) for name in given))
 
 
 def _map_channels(fresh: Tensor, given: Tensor, loss: Loss, old: Loss) -> Tensor:
