@@ -233,37 +233,6 @@ def test_one_bad_galaxy_never_stops_a_batch(own_survey):
     assert all(batch["n_asked"][i].min() == 15 for i in range(6) if i != bad)
 
 
-def test_many_bad_galaxies_are_counted_not_named(own_survey):
-    root, catalog = own_survey
-    catalog = pd.concat([catalog.assign(dr8_id=catalog["dr8_id"] + f"_{n}") for n in range(3)], ignore_index=True)
-    catalog["split"] = ["train"] * 22 + ["val", "test"]
-    write_parquet(root / "data" / "c.parquet", catalog)
-    for picture in sorted((root / "jpg").glob("*.jpg"))[1:]:
-        picture.unlink()
-    data = MaskDataModule(DataConfig(str(root / "data/c.parquet"), input_size=SIZE, batch_size=22, augment=False))
-    data.setup()
-    with pytest.warns(UserWarning, match="left out") as record:
-        data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
-    messages = [str(r.message) for r in record if "left out" in str(r.message)]
-    assert len(messages) == 11
-    assert messages[-1] == "left out: more galaxies, not named here; training lists all in failed.csv"
-    assert len(data.failures) > 11
-
-
-def test_pictures_that_lie_elsewhere_are_told_of_at_once(own_survey):
-    root, catalog = own_survey
-    catalog["split"] = ["train"] * 6 + ["val", "test"]
-    write_parquet(root / "data" / "c.parquet", catalog)
-    config = DataConfig(str(root / "data/c.parquet"), root=str(root / "jpg"), input_size=SIZE, batch_size=6)
-    data = MaskDataModule(config)
-    data.setup()
-    message = (
-        r"c\.parquet: none of the first 6 galaxies can be read; the first, row \d \(g0\d\): .*; paths in the catalogue"
-    )
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(CatalogError, match=message):
-        data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
-
-
 @pytest.mark.parametrize("column", ["dr8_id", "est_dr5_pixscale"])
 def test_missing_column(survey, column):
     root, catalog = survey

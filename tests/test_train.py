@@ -12,6 +12,7 @@ import torch
 
 from tiny_survey import make_mixed_survey, make_survey
 from zoobot_3d.bundle import load_bundle
+from zoobot_3d.catalog import read_catalog, split_of
 from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import write_parquet
@@ -32,7 +33,9 @@ def config(catalog, data=None, **settings):
     defaults = {"epochs": 2, "progress": False, "lr": 0.01, "class_weights": (1.0, 1.0), "accelerator": "cpu"}
     return Config(
         model=TINY,
-        data=DataConfig(str(catalog), input_size=32, field_fraction=0.75, batch_size=4, cache="ram", **(data or {})),
+        data=DataConfig(
+            str(catalog), **({"input_size": 32, "field_fraction": 0.75, "batch_size": 4, "cache": "ram"} | (data or {}))
+        ),
         train=TrainConfig(**(defaults | settings)),
     )
 
@@ -308,15 +311,36 @@ def test_a_galaxy_that_cannot_be_read_is_left_out_and_listed(tmp_path):
     assert load_bundle(bundle).info.training["left_out"] == 1
 
 
-def test_no_galaxy_that_can_be_read(tmp_path):
+def test_many_bad_galaxies_are_counted_not_named(tmp_path):
+    catalog = make_survey(tmp_path / "survey", n=32, size=64)
+    frame = read_catalog(catalog)
+    bad = frame.loc[split_of(frame) == "train", "dr8_id"].tolist()[4:]
+    for name in bad:
+        (tmp_path / "survey" / "jpg" / f"{name}.jpg").unlink()
+    with pytest.warns(UserWarning, match="left out") as record:
+        train(config(catalog), tmp_path / "out")
+    messages = [str(r.message) for r in record if "left out" in str(r.message)]
+    assert len(messages) == 11 < len(bad)
+    assert messages[-1] == "left out: more galaxies, not named here; training lists all in failed.csv"
+    assert sorted(pd.read_csv(tmp_path / "out" / "failed.csv")["id"]) == sorted(bad)
+
+
+def test_pictures_that_lie_elsewhere(tmp_path):
     catalog = make_survey(tmp_path / "survey", n=16, size=64)
-    for file in (tmp_path / "survey" / "jpg").iterdir():
-        file.unlink()
-    with (
-        pytest.warns(UserWarning, match="left out"),
-        pytest.raises(CatalogError, match=r"none of the first \d+ galaxies can be read; the first, row"),
-    ):
-        train(config(catalog, epochs=1), tmp_path / "out")
+    message = r"none of the first \d+ .* can be read; the first, row \d+ .*; paths .* are relative to data\.root"
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(CatalogError, match=message):
+        train(config(catalog, data={"root": str(tmp_path)}), tmp_path / "out")
+
+
+def test_no_training_galaxy_that_can_be_read(tmp_path):
+    catalog = make_survey(tmp_path / "survey", n=16, size=64)
+    frame = read_catalog(catalog)
+    for name in frame.loc[split_of(frame) == "train", "dr8_id"]:
+        (tmp_path / "survey" / "jpg" / f"{name}.jpg").unlink()
+    message = "none of the training galaxies can be read; the first, g"
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(CatalogError, match=message):
+        # Five of the eight an epoch, so that validation is read before all have failed.
+        train(config(catalog, data={"batch_size": 5}, epochs=8), tmp_path / "out")
 
 
 def test_a_bad_galaxy_can_end_the_run(tmp_path):
