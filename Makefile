@@ -26,6 +26,7 @@ docs: $(VENV)/.docs-installed
 
 # The bundle that comes with the package, from seeds to file; conf/weights.yaml is its recipe. Hours on two cores.
 weights: $(VENV)/.installed
+	$(BIN)/pip install -q -e '.[weights]'
 	$(BIN)/python tools/make_weights.py --work weights
 
 # Each writes a JSON row and a plot to benchmarks/results. Those that train are run by hand, for an hour or so each:

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoobot_3d.models import FastUNet, build_model
+from zoobot_3d.models import FastUNet, MobileUNet, build_model
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 CLAIM = 25.0
-COLOURS = {"published_unet": "#d55e00", "fast_unet": "#0072b2"}  # Okabe and Ito's colour-blind-safe palette
+COLOURS = {"published_unet": "#d55e00", "fast_unet": "#0072b2", "mobile_unet": "#009e73"}  # Okabe and Ito's colour-blind-safe palette
 
 
 def cpu_name() -> str:
@@ -61,8 +61,9 @@ def measure(size: int, batch: int, threads: int, rounds: int) -> dict[str, objec
     torch.manual_seed(0)
     pictures = torch.rand(batch, 3, size, size)
     channels_last = pictures.contiguous(memory_format=torch.channels_last)
-    published, fast = build_model("published_unet").eval(), build_model("fast_unet").eval()
+    published, fast, mobile = (build_model(name).eval() for name in ("published_unet", "fast_unet", "mobile_unet"))
     assert isinstance(fast, FastUNet)
+    assert isinstance(mobile, MobileUNet)
     row: dict[str, object] = {
         "benchmark": "models",
         "command": f"python benchmarks/models.py --size {size} --batch {batch} --threads {threads} --rounds {rounds}",
@@ -73,7 +74,7 @@ def measure(size: int, batch: int, threads: int, rounds: int) -> dict[str, objec
         "batch": batch,
         "precision": "float32",
     }
-    for name, model in (("published_unet", published), ("fast_unet", fast)):
+    for name, model in (("published_unet", published), ("fast_unet", fast), ("mobile_unet", mobile)):
         row[f"{name}_parameters"] = sum(parameter.numel() for parameter in model.parameters())
         row[f"{name}_gigaflop_per_picture"] = round(gigaflop(model, pictures[:1]), 2)
 
@@ -83,6 +84,7 @@ def measure(size: int, batch: int, threads: int, rounds: int) -> dict[str, objec
         "published_unet channels last": (published_last, channels_last, 1),
         "fast_unet not fused": (fast, pictures, 4),
         "fast_unet": (fast.fuse(), pictures, 4),
+        "mobile_unet": (mobile.fuse(), pictures, 4),
     }
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):

@@ -20,9 +20,10 @@ from zoobot_3d.train import train
 
 TINY = {
     "fast_unet": {"widths": [8, 8, 8], "depths": [0, 1, 1]},
+    "mobile_unet": {"widths": [8, 8, 8, 8]},
     "published_unet": {"width": 4, "multipliers": [1, 2, 2], "dropouts": [0.0, 0.1, 0.1], "relu_output": False},
 }
-LAST = {"fast_unet": "head.conv", "published_unet": "head.2"}
+LAST = {"fast_unet": "head.conv", "mobile_unet": "head.conv", "published_unet": "head.2"}
 
 
 def build(name="fast_unet", loss="bce", seed=0, **options):
@@ -167,7 +168,8 @@ class TestLevels:
         model = build_model(name)
         levels = parameter_levels(model)
         assert list(levels) == [key for key, _ in model.named_parameters()]
-        assert set(levels.values()) == set(range(8))  # head, three stages up, four levels down
+        down = 6 if name == "mobile_unet" else 4
+        assert set(levels.values()) == set(range(1 + 3 + down))  # head, three stages up, levels down
 
 
 class TestGroups:
@@ -201,6 +203,25 @@ class TestFreezing:
         freeze_encoder(model, False)
         assert all(p.requires_grad for p in model.parameters())
         assert all(m.training for m in model.encoder.modules())
+
+    @pytest.mark.parametrize(
+        ("name", "first"), [("fast_unet", "downs.1.0.weight"), ("mobile_unet", "levels.1.0.expand")]
+    )
+    def test_first_levels(self, name, first):
+        model, _ = build(name)
+        freeze_encoder(model.train(), False, 2)
+        levels = parameter_levels(model)
+        early = {key for key, level in levels.items() if level > max(levels.values()) - 2}
+        assert {key for key, p in model.named_parameters() if not p.requires_grad} == early
+        assert any(key.startswith(f"encoder.{first}") for key in early)
+        norms = {key: m for key, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        assert {key for key, m in norms.items() if not m.training} == {key for key in norms if f"{key}.weight" in early}
+        freeze_encoder(model, True, 2)
+        assert not any(p.requires_grad for p in model.encoder.parameters())
+
+    def test_more_levels_than_there_are(self):
+        with pytest.raises(ConfigError, match="frozen_levels: 3 is too many of 3 levels; use train"):
+            freeze_encoder(build()[0], False, 3)
 
     @pytest.mark.parametrize(
         ("epochs", "epoch", "frozen"), [(0, 0, False), (2, 0, True), (2, 1, True), (2, 2, False), ("all", 99, True)]

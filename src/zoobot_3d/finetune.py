@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zoobot_3d.errors import BundleError
+from zoobot_3d.errors import BundleError, ConfigError
 from zoobot_3d.losses import BCELoss, BetaBinomialLoss, Loss
 from zoobot_3d.models import SegmentationModel
 from zoobot_3d.models.fast_unet import ResidualBlock
@@ -94,10 +94,10 @@ def start_from(model: SegmentationModel, loss: Loss, bundle: Bundle, *, votes: S
     return told
 
 
-def freeze_encoder(model: SegmentationModel, frozen: bool) -> None:
-    """Let the encoder be, or let it learn.
+def freeze_encoder(model: SegmentationModel, frozen: bool, levels: int = 0) -> None:
+    """Let the encoder be, or let it learn, but for its first levels.
 
-    Frozen, its parameters get no gradient, and its batch norms and dropouts work as when predicting, so that running
+    What is frozen gets no gradient, and its batch norms and dropouts work as when predicting, so that running
     statistics stay as well.
 
     Parameters
@@ -105,10 +105,28 @@ def freeze_encoder(model: SegmentationModel, frozen: bool) -> None:
     model : SegmentationModel
         Changed in place.
     frozen : bool
-        Which.
+        All of the encoder, or none but the first `levels`.
+    levels : int
+        How many, from the picture; the stem goes with the first.
+
+    Raises
+    ------
+    ConfigError
+        The encoder has no more levels than that.
     """
     model.encoder.requires_grad_(not frozen)
     model.encoder.train(not frozen)
+    if not levels:
+        return
+    stages = {name: int(found[2]) for name, _ in model.named_modules() if (found := _STAGE.match(f"{name}."))}
+    encoder = {name: number for name, number in stages.items() if name.startswith("encoder.")}
+    n_levels = 1 + max(encoder.values())
+    if levels >= n_levels:
+        raise ConfigError(f"train.frozen_levels: {levels} is too many of {n_levels} levels; use train.freeze_encoder")
+    for name, module in model.named_modules():
+        if f"{name}.".startswith("encoder.stem.") or encoder.get(name, levels) < levels:
+            module.requires_grad_(False)
+            module.eval()
 
 
 def encoder_is_frozen(epochs: int | Literal["all"], epoch: int) -> bool:

@@ -100,8 +100,8 @@ class SegmentTask(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model.channels_last()
-        if config.freeze_encoder == "all":  # known before several processes agree on which gradients they share
-            self.model.encoder.requires_grad_(False)
+        # Known before several processes agree on which gradients they share.
+        freeze_encoder(self.model, config.freeze_encoder == "all", config.frozen_levels)
         self.loss, self.vote_loss = loss, vote_loss
         self.config = config
         self.input_size = input_size
@@ -118,7 +118,8 @@ class SegmentTask(LightningModule):
         torch.manual_seed(1_000_003 * self.config.seed + 1_009 * self.current_epoch + self.global_rank)
         if self.augment is not None:
             self.augment = Augment(self.input_size, bend=self.config.bend)
-        freeze_encoder(self.model, encoder_is_frozen(self.config.freeze_encoder, self.current_epoch))
+        frozen = encoder_is_frozen(self.config.freeze_encoder, self.current_epoch)
+        freeze_encoder(self.model, frozen, self.config.frozen_levels)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment training batches on the device; only turn the picture to float 0-1 for any other."""

@@ -65,6 +65,7 @@ _HINTS = (
     ".*does not have many workers",
     ".*smaller than the logging interval",
     ".*have overridden `on_after_batch_transfer`",  # meant: what a batch goes through is the task's business
+    ".*in eval mode at the start of training",  # meant: what is frozen
     ".*LeafSpec",
     "Checkpoint directory",
     ".*sync_dist=True",  # what is logged so is the same in all processes, or the first one's is enough

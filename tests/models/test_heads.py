@@ -8,6 +8,7 @@ from zoobot_3d.models import MODEL_NAMES, VoteHead, build_model
 
 SMALL = {
     "fast_unet": {"widths": [8, 8, 16], "depths": [1, 0, 1]},
+    "mobile_unet": {"widths": [8, 8, 8, 16]},
     "published_unet": {"width": 4, "multipliers": [1, 2, 2], "dropouts": [0.0, 0.1, 0.1]},
 }
 
@@ -23,7 +24,7 @@ def test_answers_come_from_the_encoder_alone(name):
     calls = []
     for part in ("encoder", "decoder", "head"):
         model.get_submodule(part).register_forward_hook(lambda *_, part=part: calls.append(part))
-    concentrations = model.vote_head(model.encoder(torch.rand(3, 3, 48, 48)))
+    concentrations = model.vote_head(model.encoder(torch.rand(3, 3, 64, 64)))
     assert concentrations.shape == (3, 5)
     assert concentrations.min() >= 1
     assert calls == ["encoder"]
@@ -41,7 +42,7 @@ def test_other_weights_have_the_same_names_and_start_the_same(name):
 def test_masks_do_not_run_the_vote_head(name):
     model = build(name, vote_answers=5).eval()
     model.vote_head.register_forward_hook(lambda *_: pytest.fail("the vote head was run"))
-    pictures = torch.rand(1, 3, 48, 48)
+    pictures = torch.rand(1, 3, 64, 64)
     assert torch.equal(model(pictures), model.masks(model.encoder(pictures)))
 
 

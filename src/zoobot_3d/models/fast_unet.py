@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ CONTRAST_FLOOR = 0.03
 """Added to the local mean, in units of a 0-1 picture: about the sky's brightness, so that noise is not contrast."""
 
 
+_Model = TypeVar("_Model", bound=SegmentationModel)
+
+
 class ConvNorm(nn.Sequential):
     """A convolution without bias and batch norm, which `FastUNet.fuse` folds into one."""
 
@@ -39,12 +43,22 @@ class ConvNorm(nn.Sequential):
             nn.BatchNorm2d(out_channels),
         )
 
-    def fuse(self) -> nn.Conv2d:
-        """Return one convolution that does the same in eval mode."""
+    def fuse(self) -> nn.Module:
+        """Return what does the same in eval mode with one convolution."""
         convolution, norm = self
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         return fuse_conv_bn_eval(convolution, norm)
+
+
+def fold_norms(model: _Model) -> _Model:
+    """Return a copy in eval mode, channels last, in which every `ConvNorm` is its `ConvNorm.fuse`."""
+    fused = copy.deepcopy(model).eval()
+    for module in fused.modules():
+        for name, child in module.named_children():
+            if isinstance(child, ConvNorm):
+                setattr(module, name, child.fuse())
+    return fused.channels_last()
 
 
 class ResidualBlock(nn.Module):
@@ -210,9 +224,4 @@ class FastUNet(SegmentationModel):
         FastUNet
             In eval mode; its parameters have other names, so save the original.
         """
-        fused = copy.deepcopy(self).eval()
-        for module in fused.modules():
-            for name, child in module.named_children():
-                if isinstance(child, ConvNorm):
-                    setattr(module, name, child.fuse())
-        return fused.channels_last()
+        return fold_norms(self)

@@ -23,6 +23,7 @@ _MIX: dict[Kind, float] = {
     "flocculent": 0.02,
     "elliptical": 0.04,
     "edge-on": 0.04,
+    "ellicular": 0.0,  # a disk deep within a spheroid (Graham 2019, PASA 36, e035): rare, made when asked for
 }
 _BARRED: dict[Kind, float] = {"spiral": 0.5, "ringed": 0.65, "lenticular": 0.5, "flocculent": 0.35}
 _ARM_COUNT = {1: 0.03, 2: 0.59, 3: 0.17, 4: 0.14, 5: 0.07}
@@ -172,6 +173,11 @@ def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: fl
         # A small disk in a large spheroid: long in the middle, round outside, and no bar for all that.
         bulge, axis_ratio = float(rng.uniform(0.45, 0.75)), float(rng.uniform(0.6, 0.95))
         bulge_radius = disk_scale * float(rng.uniform(0.9, 1.8))
+    if kind == "ellicular":
+        inclination = float(np.degrees(np.arccos(rng.uniform(0.05, 0.7))))
+        bulge, index = float(rng.uniform(0.5, 0.9)), float(rng.uniform(2.0, 5.0))
+        axis_ratio, bulge_radius = float(rng.uniform(0.6, 0.97)), size
+        disk_scale = size * float(np.exp(rng.uniform(np.log(0.12), np.log(0.6))))
     truncated = rng.random() < 0.6
     return Galaxy(
         kind=kind,
@@ -215,7 +221,7 @@ def _colours(rng: np.random.Generator, kind: Kind, late: float, redshift: float)
     """(g-r, r-z) of the old and the disk population, reddened by redshift."""
     red = np.array([0.80, 0.67]) + np.array([1.5, 0.6]) * redshift
     old = red - np.array([0.12, 0.10]) * late + 0.05 * rng.standard_normal(2)
-    spread = {"elliptical": 0.0, "lenticular": 0.03}.get(kind, 0.02 + 0.34 * late)
+    spread = {"elliptical": 0.0, "ellicular": 0.03, "lenticular": 0.03}.get(kind, 0.02 + 0.34 * late)
     disk = old - spread * np.array([1.0, 0.75]) + 0.045 * rng.standard_normal(2)
     return {"colour_old": (float(old[0]), float(old[1])), "colour_disk": (float(disk[0]), float(disk[1]))}
 
@@ -295,7 +301,7 @@ def _arms(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Arm, .
 def _rings(rng: np.random.Generator, galaxy: Galaxy, late: float) -> tuple[Ring, ...]:
     """Draw rings and lenses, inner ones first; every ``ringed`` galaxy has one at least."""
     kind, bar, h = galaxy.kind, galaxy.bar, galaxy.disk_scale
-    if kind in ("elliptical", "edge-on", "flocculent"):
+    if kind in ("elliptical", "edge-on", "ellicular", "flocculent"):
         return ()
     often = {"spiral": (0.12, 0.22, 0.12, 0.10), "lenticular": (0.1, 0.0, 0.15, 0.6)}.get(
         kind, (0.15, 0.65, 0.55, 0.35)

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Kind = Literal["spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on"]
-KINDS: tuple[Kind, ...] = ("spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on")
+Kind = Literal["spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on", "ellicular"]
+KINDS: tuple[Kind, ...] = ("spiral", "ringed", "lenticular", "flocculent", "elliptical", "edge-on", "ellicular")
 
 BarProfile = Literal["ferrers", "flat", "exponential"]
 RingKind = Literal["nuclear", "inner", "outer", "lens"]

@@ -51,6 +51,7 @@ from zoobot_3d.simulate.galaxies import (
     SDSS,
     Galaxy,
     Instrument,
+    Kind,
     Ridge,
     arm_ridges,
     bar_outline,
@@ -107,6 +108,7 @@ def simulate_survey(
     images_only: bool = False,
     cutouts: bool = True,
     broad: bool = False,
+    kind: Kind | None = None,
     progress: bool = True,
 ) -> SurveySummary:
     """Simulate a survey, or finish or enlarge one that is there.
@@ -129,6 +131,8 @@ def simulate_survey(
     broad : bool
         Give each galaxy another depth, seeing, stretch, JPEG quality and size in the field (`Look`), for a model that
         should not depend on one survey's.
+    kind : str, optional
+        Only galaxies of this kind, one of `KINDS`; by default the natural mix.
     progress : bool
         Show a bar with rate and time left.
 
@@ -147,11 +151,11 @@ def simulate_survey(
         raise ConfigError(f"got {found}: give at least 1 galaxy and 1 worker, and a seed of 0 or more")
     start = time.monotonic()
     root = Path(out)
-    _claim(root, seed, broad)
+    _claim(root, seed, broad, kind)
     _remove_leftovers(root)
     positions = sky_positions(n_galaxies, seed)
     jobs = [
-        _Job(str(root), index, seed, float(ra), float(dec), not images_only, cutouts and not images_only, broad)
+        _Job(str(root), index, seed, float(ra), float(dec), not images_only, cutouts and not images_only, broad, kind)
         for index, (ra, dec) in enumerate(positions)
     ]
     marked = {name.rpartition("_")[2] for name in _names(root / "gz3d")}
@@ -212,6 +216,7 @@ class _Job:
     gz3d: bool
     cutout: bool
     broad: bool
+    kind: Kind | None
 
     @property
     def dr8_id(self) -> str:
@@ -229,7 +234,7 @@ def _make_galaxy(job: _Job) -> None:
     """Draw, render, mark and write one galaxy; its rows last."""
     rng = np.random.default_rng(np.random.SeedSequence((job.seed, job.index)))
     root = Path(job.root)
-    galaxy = draw_galaxy(rng, ra=job.ra, dec=job.dec)
+    galaxy = draw_galaxy(rng, ra=job.ra, dec=job.dec, kind=job.kind)
     look = Look.draw(rng) if job.broad else Look()
     galaxy = replace(galaxy, petro_th50=galaxy.petro_th50 / look.zoom, petro_th90=galaxy.petro_th90 / look.zoom)
     grid = PixelGrid((schema.GZ_FIELD_PX, schema.GZ_FIELD_PX), galaxy.pixscale, job.ra, job.dec)
@@ -391,10 +396,10 @@ def _usable_cores() -> int:
 # The folder
 
 
-def _claim(root: Path, seed: int, broad: bool) -> None:
+def _claim(root: Path, seed: int, broad: bool, kind: Kind | None) -> None:
     """Write the survey's seed into its folder, or check that it is the same."""
     path = root / "survey.json"
-    mine = {"format": _FORMAT, "seed": seed, "broad": broad}
+    mine = {"format": _FORMAT, "seed": seed, "broad": broad} | ({"kind": kind} if kind else {})
     if path.exists():
         try:
             found = json.loads(path.read_text())
