@@ -29,7 +29,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 CLAIM = 25.0
-COLOURS = {"published_unet": "#d55e00", "fast_unet": "#0072b2", "mobile_unet": "#009e73"}  # Okabe and Ito's colour-blind-safe palette
+# Okabe and Ito's colour-blind-safe palette
+COLOURS = {"published_unet": "#d55e00", "fast_unet": "#0072b2", "mobile_unet": "#009e73"}
 
 
 def cpu_name() -> str:

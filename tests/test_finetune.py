@@ -407,6 +407,22 @@ def test_a_bundle_that_is_missing_or_does_not_fit_ends_the_run(catalog, bundle, 
         train(other, tmp_path / "b")
 
 
+@pytest.mark.parametrize("frozen", [{"freeze_encoder": "all"}, {"frozen_levels": 1}])
+def test_freezing_what_has_not_learned_is_refused(catalog, bundle, frozen, tmp_path):
+    settings = config(catalog, bundle, **frozen)
+    with pytest.raises(ConfigError, match="would keep random weights; start from a bundle"):
+        train(replace(settings, train=replace(settings.train, init=None)), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_frozen_levels_stay_and_the_rest_learns(catalog, bundle, tmp_path):
+    before = load_bundle(bundle).model.state_dict()
+    after = load_bundle(train(config(catalog, bundle, frozen_levels=1, ema=0.9), tmp_path)).model.state_dict()
+    for name, stays in (("stem", True), ("downs.1", False), ("levels.1", False)):
+        assert torch.equal(part(before, name, "encoder."), part(after, name, "encoder.")) == stays, name
+    assert not torch.equal(part(before, "decoder"), part(after, "decoder"))
+
+
 def test_init_from_the_command_line(catalog, bundle, tmp_path, capsys):
     settings = ["--data.catalog", str(catalog), "--data.batch_size", "4", "--train.epochs", "1"]
     quiet = ["--train.accelerator", "cpu", "--train.progress", "false"]

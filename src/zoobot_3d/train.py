@@ -161,7 +161,10 @@ def _claim(config: Config, out: Path, *, anew: bool) -> None:
 
 
 def _build_task(config: Config) -> SegmentTask:
-    """Build network and loss, and check that the network can take the size asked for."""
+    """Build network and loss, and check that the network can take the size asked for and has learned what is frozen."""
+    for key, asked in (("freeze_encoder", config.train.freeze_encoder), ("frozen_levels", config.train.frozen_levels)):
+        if asked and config.train.init is None:
+            raise ConfigError(f"train.{key}: {asked} would keep random weights; start from a bundle, train.init")
     loss = build_loss(config.train.loss, config.train.class_weights)
     answers = answers_per_question(vote_columns(config.data.votes))
     model = build_model(
