@@ -81,7 +81,8 @@ def write_start(config: Config, out: Path) -> Path:
     torch.manual_seed(config.train.seed)
     loss, name = build_loss(config.train.loss), config.model.name
     model = build_model(name, loss.out_channels, initial_raw=loss.initial_raw, **config.model.options)
-    assert isinstance(model, MobileUNet)
+    if not isinstance(model, MobileUNet):
+        raise SystemExit(f"model.name: {name} cannot start from photographs; use mobile_unet")
     load_photograph_weights(model, photographs)
     data = config.data
     info = BundleInfo(name, model.options, loss.out_channels, config.train.loss, data.input_size, data.field_fraction)

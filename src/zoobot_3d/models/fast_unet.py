@@ -37,10 +37,21 @@ _Model = TypeVar("_Model", bound=SegmentationModel)
 class ConvNorm(nn.Sequential):
     """A convolution without bias and batch norm, which `FastUNet.fuse` folds into one."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        groups: int = 1,
+        eps: float = 1e-5,
+    ) -> None:
+        padding = kernel // 2 if padding is None else padding
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(out_channels, eps),
         )
 
     def fuse(self) -> nn.Module:

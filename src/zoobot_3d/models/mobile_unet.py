@@ -30,8 +30,7 @@ from zoobot_3d.models.fast_unet import (
 MOBILE_WIDTHS = (64, 80, 112, 160)
 STEM_CHANNELS = 32
 STAGES = ((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1), (6, 192, 4, 5, 2))
-"""Expansion, channels, blocks, kernel and stride of the encoder's levels (table 1 of the paper, but for its last stage,
-which has as many weights as the five before the last)."""
+"""Expansion, channels, blocks, kernel and stride of the encoder's levels: table 1 of the paper without its last stage."""
 SKIPS = (1, 2, 4, 5)
 """Levels whose maps go to the decoder: the deepest at 1/4, 1/8, 1/16 and 1/32."""
 NORM_EPS = 1e-3
@@ -42,19 +41,8 @@ class SameConv(ConvNorm):
     """As `ConvNorm`, padded as TensorFlow does where it strides: the odd pixel at the bottom and right."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        nn.Sequential.__init__(
-            self,
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel,
-                stride,
-                padding=kernel // 2 if stride == 1 else 0,
-                groups=groups,
-                bias=False,
-            ),
-            nn.BatchNorm2d(out_channels, eps=NORM_EPS),
-        )
+        padding = None if stride == 1 else 0
+        super().__init__(in_channels, out_channels, kernel, stride, padding=padding, groups=groups, eps=NORM_EPS)
         before = (kernel - stride) // 2
         after = kernel - stride - before
         self.pad = (before, after, before, after) if stride > 1 else None
