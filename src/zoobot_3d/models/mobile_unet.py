@@ -30,7 +30,7 @@ from zoobot_3d.models.fast_unet import (
 MOBILE_WIDTHS = (64, 80, 112, 160)
 STEM_CHANNELS = 32
 STAGES = ((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1), (6, 192, 4, 5, 2))
-"""Expansion, channels, blocks, kernel and stride of the encoder's levels: table 1 of the paper without its last stage."""
+"""Expansion, channels, blocks, kernel and stride of the levels: table 1 of the paper without its last stage."""
 SKIPS = (1, 2, 4, 5)
 """Levels whose maps go to the decoder: the deepest at 1/4, 1/8, 1/16 and 1/32."""
 NORM_EPS = 1e-3
