@@ -3,7 +3,7 @@
 Pure torch. What makes it fast: nothing runs at the resolution of the picture but a rearrangement of pixels into
 channels (4 x 4 px become 48 channels) and the last bilinear doubling; few, wide 3x3 convolutions, which is what CPU
 libraries do best; skips are added rather than concatenated; ReLU; batch norms fold into the convolutions
-(`FastUNet.fuse`). What keeps it good: residual levels down to 1/32, where 3x3 convolutions see the whole galaxy, a
+(`FoldingModel.fuse`). What keeps it good: residual levels down to 1/32, where 3x3 convolutions see the whole galaxy, a
 global context vector, the finest skip in use, and two channels of local contrast, in which faint arms stand out of the
 disk as much as bright ones do.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,8 @@ CONTRAST_FLOOR = 0.03
 """Added to the local mean, in units of a 0-1 picture: about the sky's brightness, so that noise is not contrast."""
 
 
-_Model = TypeVar("_Model", bound=SegmentationModel)
-
-
 class ConvNorm(nn.Sequential):
-    """A convolution without bias and batch norm, which `FastUNet.fuse` folds into one."""
+    """A convolution without bias and batch norm, which `FoldingModel.fuse` folds into one."""
 
     def __init__(
         self,
@@ -62,14 +59,23 @@ class ConvNorm(nn.Sequential):
         return fuse_conv_bn_eval(convolution, norm)
 
 
-def fold_norms(model: _Model) -> _Model:
-    """Return a copy in eval mode, channels last, in which every `ConvNorm` is its `ConvNorm.fuse`."""
-    fused = copy.deepcopy(model).eval()
-    for module in fused.modules():
-        for name, child in module.named_children():
-            if isinstance(child, ConvNorm):
-                setattr(module, name, child.fuse())
-    return fused.channels_last()
+class FoldingModel(SegmentationModel):
+    """A network whose `ConvNorm` layers fold for inference."""
+
+    def fuse(self) -> Self:
+        """Return a copy for inference: batch norms folded into the convolutions, channels last.
+
+        Returns
+        -------
+        FoldingModel
+            In eval mode; its parameters have other names, so save the original.
+        """
+        fused = copy.deepcopy(self).eval()
+        for module in fused.modules():
+            for name, child in module.named_children():
+                if isinstance(child, ConvNorm):
+                    setattr(module, name, child.fuse())
+        return fused.channels_last()
 
 
 class ResidualBlock(nn.Module):
@@ -185,7 +191,7 @@ class FastHead(nn.Module):
         return functional.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-class FastUNet(SegmentationModel):
+class FastUNet(FoldingModel):
     """The fast network.
 
     Parameters
@@ -226,13 +232,3 @@ class FastUNet(SegmentationModel):
             size_multiple=STEM_STRIDE * 2 ** (len(widths) - 1),
             options={"widths": list(widths), "depths": list(depths)},
         )
-
-    def fuse(self) -> FastUNet:
-        """Return a copy for inference: batch norms folded into the convolutions, channels last.
-
-        Returns
-        -------
-        FastUNet
-            In eval mode; its parameters have other names, so save the original.
-        """
-        return fold_norms(self)

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.models.blocks import PICTURE_CHANNELS, SegmentationModel
+from zoobot_3d.models.blocks import PICTURE_CHANNELS
 from zoobot_3d.models.fast_unet import (
     CONTRAST_WINDOWS,
     STEM_STRIDE,
     ConvNorm,
     FastDecoder,
     FastHead,
+    FoldingModel,
     LocalContrast,
-    fold_norms,
 )
 
 MOBILE_WIDTHS = (64, 80, 112, 160)
@@ -115,7 +115,7 @@ class MobileEncoder(nn.Module):
         return features
 
 
-class MobileUNet(SegmentationModel):
+class MobileUNet(FoldingModel):
     """The network; its weights are fresh until `load_photograph_weights`.
 
     Parameters
@@ -151,16 +151,6 @@ class MobileUNet(SegmentationModel):
             size_multiple=32,
             options={"widths": list(widths)},
         )
-
-    def fuse(self) -> MobileUNet:
-        """Return a copy for inference: batch norms folded into the convolutions, channels last.
-
-        Returns
-        -------
-        MobileUNet
-            In eval mode; its parameters have other names, so save the original.
-        """
-        return fold_norms(self)
 
 
 def load_photograph_weights(model: MobileUNet, tensors: Mapping[str, Tensor]) -> None:
