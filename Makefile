@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/zoobot3d demo --out demo
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ test-lowest: $(VENV)/.dev-installed
 	$(BIN)/pip install -q uv
 	$(BIN)/uv venv -q --allow-existing $(VENV)-lowest
 	$(BIN)/uv pip install -q --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev,sami,slurm,sweep,wandb]'
-	$(VENV)-lowest/bin/python -m pytest
+	$(VENV)-lowest/bin/python -m pytest -n auto
 
 clean:
 	rm -rf build dist docs/_build src/*.egg-info

@@ -63,7 +63,7 @@ Row = dict[str, object]
 
 
 def crossmatch_ours(galaxies: Path, catalogue: Path, out: Path) -> None:
-    from zoobot_3d.crossmatch import crossmatch
+    from zoobot_3d.prepare.crossmatch import crossmatch
 
     print(crossmatch(galaxies, catalogue, out, progress=False))
 
@@ -85,7 +85,7 @@ def crossmatch_plain(galaxies: Path, catalogue: Path, out: Path) -> None:
 
 
 def check_ours(master: Path) -> None:
-    from zoobot_3d.check import check_catalog
+    from zoobot_3d.prepare.check import check_catalog
 
     report = check_catalog(master, cluster=f"local:{CORES}", progress=False)
     assert not len(report.problems), report.problems
@@ -94,8 +94,8 @@ def check_ours(master: Path) -> None:
 def check_plain(master: Path) -> None:
     """Do what a careful script does: open every file."""
     from zoobot_3d.io import read_cutout, read_picture
-    from zoobot_3d.marks import VolunteerMarks
-    from zoobot_3d.sources.gz3d import read_gz3d
+    from zoobot_3d.marks.gz3d import read_gz3d
+    from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 
     readers = {COL_JPG: read_picture, COL_FITS: read_cutout, COL_MARKS: VolunteerMarks.from_json, COL_GZ3D: read_gz3d}
     frame = pd.read_parquet(master)
@@ -105,8 +105,8 @@ def check_plain(master: Path) -> None:
 
 
 def extract(survey: Path, out: Path) -> None:
-    from zoobot_3d.extract import catalog, extract_marks, make_masks
-    from zoobot_3d.sources.gz3d import read_gz3d
+    from zoobot_3d.marks.gz3d import read_gz3d
+    from zoobot_3d.prepare.extract import catalog, extract_marks, make_masks
 
     files = sorted((survey / "gz3d").iterdir())
     quiet = {"shard_size": len(files), "progress": False}  # one shard: in this process
@@ -144,7 +144,7 @@ def again_cutouts(root: Path) -> None:
 def again_plain(root: Path) -> None:
     """Read a sample of GZ3D files and cutouts; the rest would take as long each."""
     from zoobot_3d.io import read_cutout
-    from zoobot_3d.sources.gz3d import read_gz3d
+    from zoobot_3d.marks.gz3d import read_gz3d
 
     for column, read in ((COL_GZ3D, read_gz3d), (COL_FITS, read_cutout)):
         paths = pd.read_parquet(root / "data" / "master.parquet")[column]

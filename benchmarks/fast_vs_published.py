@@ -29,12 +29,12 @@ import numpy as np
 import torch
 
 from zoobot_3d import __version__
-from zoobot_3d.bundle import load_bundle
-from zoobot_3d.catalog import read_catalog
-from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from zoobot_3d.infer.bundle import load_bundle
+from zoobot_3d.learn.train import train
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.simulate.survey import simulate_survey
-from zoobot_3d.train import train
 
 MODELS: dict[str, tuple[dict[str, Any], TrainConfig]] = {  # network options, optimizer
     "fast_unet": ({}, TrainConfig()),

@@ -37,17 +37,17 @@ import torch
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__
-from zoobot_3d.bundle import read_info
-from zoobot_3d.catalog import read_catalog
-from zoobot_3d.config import Config, DataConfig, ModelConfig, TrainConfig
-from zoobot_3d.evaluate import evaluate_catalog
-from zoobot_3d.grid import PixelGrid
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.compute.progress import progress_bar
+from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from zoobot_3d.infer.bundle import read_info
 from zoobot_3d.io import write_jpeg, write_parquet
-from zoobot_3d.progress import progress_bar
+from zoobot_3d.learn.train import train
+from zoobot_3d.report.evaluate import evaluate_catalog
 from zoobot_3d.schema import CLASSES, COL_DEC, COL_ID, COL_JPG, COL_PIXSCALE, COL_RA, DEFAULT_MASTER, GZ_FIELD_PX
 from zoobot_3d.simulate.galaxies import Instrument, draw_galaxy, render
 from zoobot_3d.simulate.survey import simulate_survey
-from zoobot_3d.train import train
+from zoobot_3d.sky.grid import PixelGrid
 
 OTHER = Instrument("another", 0.50, (1.8, 1.7, 1.6), (0.006, 0.010, 0.040), (0.11, 0.25, 1.6))
 """Compare `zoobot_3d.simulate.galaxies.DECALS`: pixels of 0.262 arcsec, seeing of 1.18 and noise of 0.0046 in r."""

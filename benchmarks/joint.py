@@ -34,14 +34,14 @@ import pandas as pd
 import torch
 
 from zoobot_3d import __version__
-from zoobot_3d.bundle import read_info
-from zoobot_3d.catalog import join_columns, read_catalog
-from zoobot_3d.config import Config, DataConfig, TrainConfig
+from zoobot_3d.catalog.reading import join_columns, read_catalog
+from zoobot_3d.config.schema import Config, DataConfig, TrainConfig
+from zoobot_3d.infer.bundle import read_info
 from zoobot_3d.io import write_parquet
+from zoobot_3d.learn.train import train
 from zoobot_3d.schema import CLASSES, COL_ID, COL_MARKS, DEFAULT_MASTER, vote_columns
 from zoobot_3d.simulate.catalogs import CATALOGUES
 from zoobot_3d.simulate.survey import simulate_survey
-from zoobot_3d.train import train
 
 CAMPAIGNS = ("dr5", "dr8")
 WAYS = {"masks": "masks", "masks_2x": "masks, twice as many a step", "joint": "masks and votes"}

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from zoobot_3d import __version__
-from zoobot_3d.catalog import read_catalog
-from zoobot_3d.data import MaskDataset
-from zoobot_3d.grid import PixelGrid
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.dataset.data import MaskDataset
 from zoobot_3d.io import read_picture
-from zoobot_3d.marks import VolunteerMarks
+from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.schema import COL_DEC, COL_JPG, COL_MARKS, COL_PIXSCALE, COL_RA, GZ_FIELD_PX
 from zoobot_3d.simulate.survey import simulate_survey
+from zoobot_3d.sky.grid import PixelGrid
 
 PARTS = ("decode", "marks", "decode + marks", "whole item")
 

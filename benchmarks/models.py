@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoobot_3d.models import FastUNet, MobileUNet, build_model
+from zoobot_3d.networks import FastUNet, MobileUNet, build_model
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.path import Path as MatplotlibPath
 
-from zoobot_3d.rasterize import FlatPaths, rasterize_marks
+from zoobot_3d.marks.rasterize import FlatPaths, rasterize_marks
 
 SIDE, VOLUNTEERS, ARMS, VERTICES = 525, 15, 2, 150
 LIMIT_MS, LIMIT_RATIO = 1.0, 3000.0

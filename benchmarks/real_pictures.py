@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from zoobot_3d import __version__, load_segmenter
-from zoobot_3d.evaluate import evaluate_catalog
 from zoobot_3d.io import read_picture, write_atomic, write_parquet
+from zoobot_3d.report.evaluate import evaluate_catalog
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.visibility import mask_ellipse

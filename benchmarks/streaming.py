@@ -25,7 +25,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from zoobot_3d import __version__
-from zoobot_3d.catalog import read_catalog
+from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.schema import DEFAULT_MASTER
 from zoobot_3d.simulate.survey import simulate_survey
 

@@ -29,12 +29,12 @@ import torch
 from scipy.stats import spearmanr
 
 from zoobot_3d import __version__
-from zoobot_3d.bundle import load_bundle
-from zoobot_3d.calibration import calibrate
-from zoobot_3d.evaluate import OCCUPIED, batches, evaluate, network_input, open_datasets
-from zoobot_3d.figures import COLOURS
+from zoobot_3d.infer.bundle import load_bundle
+from zoobot_3d.infer.segmenter import Segmenter
+from zoobot_3d.learn.calibration import calibrate
+from zoobot_3d.report.evaluate import OCCUPIED, batches, evaluate, network_input, open_datasets
+from zoobot_3d.report.figures import COLOURS
 from zoobot_3d.schema import CLASSES, DEFAULT_MASTER
-from zoobot_3d.segmenter import Segmenter
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

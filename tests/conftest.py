@@ -24,9 +24,9 @@ def tiny_bundle(tmp_path_factory) -> Path:
     """Folder of a bundle whose network is small and untrained, but complete."""
     import torch
 
-    from zoobot_3d.bundle import BundleInfo, save_bundle
-    from zoobot_3d.losses import build_loss
-    from zoobot_3d.models import build_model
+    from zoobot_3d.infer.bundle import BundleInfo, save_bundle
+    from zoobot_3d.networks import build_model
+    from zoobot_3d.networks.losses import build_loss
 
     torch.manual_seed(0)
     loss = build_loss("bce")

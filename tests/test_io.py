@@ -5,7 +5,7 @@ from astropy.wcs import WCS
 
 from zoobot_3d import io
 from zoobot_3d.errors import BadFileError
-from zoobot_3d.grid import PixelGrid
+from zoobot_3d.sky.grid import PixelGrid
 
 GRID = PixelGrid((4, 6), 0.262, ra=30.0, dec=40.0)
 CUBE = np.arange(72, dtype=np.float32).reshape(3, 4, 6)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from zoobot_3d.bundle import DEFAULT, load_bundle
+from zoobot_3d.infer.bundle import DEFAULT, load_bundle
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from zoobot_3d import cli
-from zoobot_3d.bundle import read_info
+from zoobot_3d.infer.bundle import read_info
 from zoobot_3d.schema import DEFAULT_MASTER
 from zoobot_3d.simulate.archive import Archive
 from zoobot_3d.simulate.faulty_server import Faults

@@ -34,5 +34,5 @@ def test_wheel_works_outside_the_checkout(tmp_path):
     run("-c", command, "simulate", "survey", "--galaxies", 2, "--workers", 1, **away)
     assert len(list((tmp_path / "survey").rglob("*.jpg"))) == 2
     run("-c", command, "predict", "survey/images/jpg", "--out", "masks", "--device", "cpu", **away)
-    found = run("-c", "from zoobot_3d.predict import read_masks; print(len(list(read_masks('masks'))))", **away)
+    found = run("-c", "from zoobot_3d.infer.predict import read_masks; print(len(list(read_masks('masks'))))", **away)
     assert found.strip() == "2"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import write_jpeg, write_parquet
-from zoobot_3d.marks import PathTask, PointTask, VolunteerMarks
+from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.schema import CAMPAIGNS, vote_columns
+from zoobot_3d.sky.grid import PixelGrid
 
 PIXSCALE = 0.11  # arcsec / px of the 424 px picture: 46.6 arcsec, inside the 52 arcsec that volunteers saw
 FRAME = (525, 525)

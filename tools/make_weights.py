@@ -23,20 +23,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from zoobot_3d.bundle import BundleInfo, describe, load_bundle, save_bundle
-from zoobot_3d.catalog import assign_split, read_catalog
-from zoobot_3d.config import Config
+from zoobot_3d.catalog.reading import assign_split, read_catalog
+from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import Zoobot3DError
-from zoobot_3d.evaluate import evaluate_catalog
+from zoobot_3d.infer.bundle import BundleInfo, describe, load_bundle, save_bundle
 from zoobot_3d.io import write_atomic, write_parquet
-from zoobot_3d.losses import build_loss
-from zoobot_3d.models import MobileUNet, build_model
-from zoobot_3d.models.mobile_unet import load_photograph_weights
+from zoobot_3d.learn.settings import load_config
+from zoobot_3d.learn.train import train
+from zoobot_3d.networks import MobileUNet, build_model
+from zoobot_3d.networks.losses import build_loss
+from zoobot_3d.networks.mobile_unet import load_photograph_weights
+from zoobot_3d.report.evaluate import evaluate_catalog
 from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS
-from zoobot_3d.settings import load_config
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
-from zoobot_3d.train import train
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_BUNDLE = ROOT / "src" / "zoobot_3d" / "default_bundle"

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from zoobot_3d import __version__, figures, gallery, io
-from zoobot_3d.catalog import list_galaxies, read_catalog
-from zoobot_3d.config import Config, DataConfig, TrainConfig
+from zoobot_3d import __version__, io
+from zoobot_3d.catalog.reading import list_galaxies, read_catalog
+from zoobot_3d.compute.progress import progress_bar
+from zoobot_3d.config.schema import Config, DataConfig, TrainConfig
 from zoobot_3d.errors import BadFileError
-from zoobot_3d.predict import predict
-from zoobot_3d.progress import progress_bar
-from zoobot_3d.report import Section, write_report
+from zoobot_3d.infer.predict import predict
+from zoobot_3d.report import figures, gallery
+from zoobot_3d.report.html import Section, write_report
 from zoobot_3d.schema import CLASSES, DEFAULT_MASTER
 
 if TYPE_CHECKING:
-    from zoobot_3d.data import MaskDataset
-    from zoobot_3d.evaluate import Evaluation
-    from zoobot_3d.segmenter import Segmenter
+    from zoobot_3d.dataset.data import MaskDataset
+    from zoobot_3d.infer.segmenter import Segmenter
+    from zoobot_3d.report.evaluate import Evaluation
 
 __all__ = ["DemoConfig", "demo"]
 
@@ -94,10 +95,10 @@ def demo(
     BadFileError
         If ``images`` is not a folder of pictures.
     """
-    from zoobot_3d.data import MaskDataset
-    from zoobot_3d.evaluate import evaluate
-    from zoobot_3d.segmenter import load_segmenter
-    from zoobot_3d.train import train
+    from zoobot_3d.dataset.data import MaskDataset
+    from zoobot_3d.infer.segmenter import load_segmenter
+    from zoobot_3d.learn.train import train
+    from zoobot_3d.report.evaluate import evaluate
 
     config = config or DemoConfig()
     out = Path(out)
@@ -147,7 +148,7 @@ def _make_survey(
         simulate_survey(survey, config.galaxies, seed=config.seed, images_only=True, progress=progress)
         clock.lap("simulate")
         return
-    from zoobot_3d.collect import Services, collect
+    from zoobot_3d.prepare.collect import Services, collect
     from zoobot_3d.simulate.archive import Archive
     from zoobot_3d.sources.fetch import FetchOptions
 
@@ -192,7 +193,7 @@ def _held_out_section(
 ) -> Section:
     gallery.held_out(test, segmenter, pictures / "held_out.png", count=16, seed=config.seed)
     curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
-    figures.save(curve, pictures / "reliability.png")
+    io.write_figure(curve, pictures / "reliability.png")
     text = (
         f"{evaluation.n_galaxies} simulated galaxies the network never saw. The ceiling is how well one random half "
         "of the volunteers predicts the other; all pixels of all galaxies are pooled."

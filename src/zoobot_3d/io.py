@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -29,8 +29,11 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadFileError, GridError
-from zoobot_3d.grid import PixelGrid, starts_south
 from zoobot_3d.schema import CLASSES
+from zoobot_3d.sky.grid import PixelGrid, starts_south
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "as_one_kind",
@@ -44,6 +47,7 @@ __all__ = [
     "table_columns",
     "write_atomic",
     "write_cutout",
+    "write_figure",
     "write_jpeg",
     "write_mask_fits",
     "write_parquet",
@@ -91,6 +95,13 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write bytes or text so that the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> None:
+    """Write a matplotlib figure in the format of the file's extension; PNG without one."""
+    kind = Path(path).suffix.removeprefix(".") or "png"
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=dpi)
 
 
 def _umask() -> int:

@@ -17,8 +17,8 @@ from astropy.wcs import WCS
 
 from zoobot_3d import schema
 from zoobot_3d.errors import BadFileError, GridError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import read_cutout, read_table
+from zoobot_3d.marks.gz3d import read_gz3d
 from zoobot_3d.simulate.archive import Archive, _size
 from zoobot_3d.simulate.catalogs import sky_positions
 from zoobot_3d.simulate.faulty_server import Faults
@@ -26,7 +26,7 @@ from zoobot_3d.simulate.galaxies import draw_galaxy, render
 from zoobot_3d.simulate.scene import scenery
 from zoobot_3d.simulate.sky_service import SkyService, in_footprint
 from zoobot_3d.simulate.survey import simulate_survey
-from zoobot_3d.sources.gz3d import read_gz3d
+from zoobot_3d.sky.grid import PixelGrid
 
 get = partial(httpx.get, verify=False, timeout=60)  # the certificates of the machine take longer to load than answers
 N, SEED = 3, 8  # three bright spirals that are not lopsided

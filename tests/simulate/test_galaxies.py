@@ -7,7 +7,6 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.simulate.galaxies import (
     DECALS,
     KINDS,
@@ -25,6 +24,7 @@ from zoobot_3d.simulate.galaxies import (
 from zoobot_3d.simulate.light import photometry, surface_brightness
 from zoobot_3d.simulate.scene import Sources, paint, scenery
 from zoobot_3d.simulate.sky import UNIT_PIXEL, _moffat
+from zoobot_3d.sky.grid import PixelGrid
 
 SHARP = Instrument("sharp", 0.262, (0.5, 0.5, 0.5), (1e-9, 1e-9, 1e-9), (1.0, 1.0, 1.0))
 

@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from zoobot_3d.catalog.galaxy_files import galaxy_files
+from zoobot_3d.dataset.sample import read_sample
 from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError, ConfigError
 from zoobot_3d.io import read_picture, write_jpeg
-from zoobot_3d.sample import galaxy_files, read_sample
 from zoobot_3d.simulate.hosts import Host, dress, read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.light import disk_ratio
 from zoobot_3d.simulate.population import draw_disk

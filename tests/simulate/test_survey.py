@@ -10,17 +10,17 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from zoobot_3d import schema
-from zoobot_3d.catalog import assign_split
+from zoobot_3d.catalog.reading import assign_split
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import read_cutout, read_picture, read_table
-from zoobot_3d.marks import VolunteerMarks
-from zoobot_3d.rgb import rgb_from_grz
+from zoobot_3d.marks.gz3d import read_gz3d
+from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.simulate import survey as survey_module
 from zoobot_3d.simulate.answers import campaign_fractions, draw_votes, fractions_from_truth
 from zoobot_3d.simulate.catalogs import CATALOGUES, _drop_near_earlier, brick_id, iau_name, sky_positions
 from zoobot_3d.simulate.galaxies import draw_galaxy
 from zoobot_3d.simulate.survey import sdss_picture, simulate_survey
-from zoobot_3d.sources.gz3d import read_gz3d
+from zoobot_3d.sky.rgb import rgb_from_grz
 
 N = 4
 

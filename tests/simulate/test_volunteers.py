@@ -2,11 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from zoobot_3d.grid import PixelGrid
-from zoobot_3d.rasterize import rasterize_marks
+from zoobot_3d.marks.rasterize import rasterize_marks
 from zoobot_3d.simulate.galaxies import Ridge
 from zoobot_3d.simulate.visibility import Trace, bar_axes, bar_contrast, contrast_along, find_stars, look, stretches
 from zoobot_3d.simulate.volunteers import draw_bar_paths, draw_marks, draw_spiral_paths
+from zoobot_3d.sky.grid import PixelGrid
 
 N = 525
 GRID = PixelGrid((N, N), 0.099, 150.0, 20.0, center=(261.5, 261.5))

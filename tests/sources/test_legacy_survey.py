@@ -10,14 +10,14 @@ import pytest
 from astropy.io import fits
 
 from zoobot_3d import cli
-from zoobot_3d.catalog import gz_pixscale, read_catalog
+from zoobot_3d.catalog.reading import gz_pixscale, read_catalog
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import read_cutout, read_picture, write_cutout
-from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.simulate.archive import Archive
 from zoobot_3d.simulate.faulty_server import Faults, LoopbackServer, Response
 from zoobot_3d.simulate.survey import simulate_survey
+from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources import legacy_survey
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.legacy_survey import EMPTY, cutout, cutout_url, fetch_cutouts

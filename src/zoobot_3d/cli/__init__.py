@@ -1,7 +1,9 @@
 """Every command: parse, call one function, print. No logic lives here.
 
 Heavy modules are imported inside the commands, so that ``zoobot3d --help`` answers at once. The options of ``train``
-are the keys of `zoobot_3d.config`.
+are the keys of `zoobot_3d.config.schema`.
+
+Public: `main`.
 """
 
 from __future__ import annotations

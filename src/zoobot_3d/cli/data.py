@@ -22,7 +22,7 @@ def _extract_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _extract(args: argparse.Namespace) -> int:
-    from zoobot_3d.extract import extract_marks
+    from zoobot_3d.prepare.extract import extract_marks
 
     return report(extract_marks(args.gz3d, args.out, cluster=args.cluster))
 
@@ -37,7 +37,7 @@ def _catalog_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _catalog(args: argparse.Namespace) -> int:
-    from zoobot_3d.extract import catalog
+    from zoobot_3d.prepare.extract import catalog
 
     return report(catalog(args.gz3d, args.out, cluster=args.cluster))
 
@@ -75,8 +75,8 @@ def _crossmatch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _crossmatch(args: argparse.Namespace) -> None:
-    from zoobot_3d.cluster import active_cluster
-    from zoobot_3d.crossmatch import crossmatch
+    from zoobot_3d.compute.cluster import active_cluster
+    from zoobot_3d.prepare.crossmatch import crossmatch
 
     if args.cluster and args.engine != "lsdb":
         raise ConfigError("zoobot3d crossmatch: --cluster is for --engine lsdb; the engine tree needs one process")
@@ -117,7 +117,7 @@ def _master_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _master(args: argparse.Namespace) -> None:
-    from zoobot_3d.master import build_master
+    from zoobot_3d.prepare.master import build_master
 
     summary = build_master(args.matches, args.out, root=args.root, desi=args.desi, gz2=args.gz2, radius=args.radius)
     rows = [
@@ -154,7 +154,7 @@ def _masks_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _masks(args: argparse.Namespace) -> int:
-    from zoobot_3d.extract import make_masks
+    from zoobot_3d.prepare.extract import make_masks
 
     return report(
         make_masks(args.marks, args.out, grid=args.grid, format=args.format, rule=args.rule, cluster=args.cluster)
@@ -173,7 +173,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from zoobot_3d.check import check_catalog
+    from zoobot_3d.prepare.check import check_catalog
 
     report = check_catalog(args.catalogue, root=args.root, size=args.size, report=args.report, cluster=args.cluster)
     print_table(report.table(), f"{report.n_galaxies:,} galaxies, {report.n_files:,} files read")

@@ -99,7 +99,7 @@ def _cutouts_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _cutouts(args: argparse.Namespace) -> int:
-    from zoobot_3d.catalog import join_columns, read_catalog
+    from zoobot_3d.catalog.reading import join_columns, read_catalog
     from zoobot_3d.schema import COL_ID
     from zoobot_3d.sources.legacy_survey import CUTOUT_URL, fetch_cutouts
 

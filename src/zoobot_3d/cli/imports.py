@@ -23,8 +23,8 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from zoobot_3d.bundle import describe
-    from zoobot_3d.import_checkpoint import PUBLISHED_FIELD_FRACTION, import_checkpoint
+    from zoobot_3d.infer.bundle import describe
+    from zoobot_3d.infer.import_checkpoint import PUBLISHED_FIELD_FRACTION, import_checkpoint
 
     fraction = PUBLISHED_FIELD_FRACTION if args.field_fraction is None else args.field_fraction
     out = Path(args.file).with_suffix("") if args.out is None else args.out

@@ -13,7 +13,7 @@ from zoobot_3d.errors import ConfigError
 from zoobot_3d.schema import DEFAULT_LAYER, DEFAULT_MASTER
 
 if TYPE_CHECKING:
-    from zoobot_3d.segmenter import Segmenter
+    from zoobot_3d.infer.segmenter import Segmenter
 
 __all__ = ["COMMANDS"]
 
@@ -31,7 +31,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         help="fine-tune this bundle ('default': the package's own); the setting train.init",
     )
     parser.add_argument("--logger", help="tensorboard or wandb, beside CSV; the setting train.logger")
-    from zoobot_3d.settings import setting_help  # the keys, their units and defaults
+    from zoobot_3d.config.reading import setting_help  # the keys, their units and defaults
 
     parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
 
@@ -39,8 +39,8 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
-    from zoobot_3d.settings import load_config
-    from zoobot_3d.train import train
+    from zoobot_3d.learn.settings import load_config
+    from zoobot_3d.learn.train import train
 
     given = {"train.init": args.init, "train.logger": args.logger}
     settings = [*args.settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
@@ -97,10 +97,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from zoobot_3d.catalog import list_galaxies
-    from zoobot_3d.predict import predict
-    from zoobot_3d.progress import progress_bar
-    from zoobot_3d.segmenter import load_segmenter
+    from zoobot_3d.catalog.reading import list_galaxies
+    from zoobot_3d.compute.progress import progress_bar
+    from zoobot_3d.infer.predict import predict
+    from zoobot_3d.infer.segmenter import load_segmenter
 
     if bool(args.input) == bool(args.radec):
         raise ConfigError(
@@ -124,7 +124,8 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _predict_radec(args: argparse.Namespace, segmenter: Segmenter) -> None:
-    from zoobot_3d.radec import parse_radec, predict_radec
+    from zoobot_3d.infer.radec import parse_radec, predict_radec
+    from zoobot_3d.report import gallery
     from zoobot_3d.sources.legacy_survey import CUTOUT_URL
 
     found = predict_radec(
@@ -143,11 +144,12 @@ def _predict_radec(args: argparse.Namespace, segmenter: Segmenter) -> None:
         rows.append([sky.name, *(f"{area:.1f}" for area in areas.values()), *(f"{value:.2f}" for value in highest)])
     print_table(rows, "areas above 0.2, and the highest fraction of volunteers")
     for sky in found:
-        print(sky.folder / "figure.png")
+        file = gallery.position(sky)
+        print(file)
         if args.show:
             import webbrowser
 
-            webbrowser.open((sky.folder / "figure.png").resolve().as_uri())
+            webbrowser.open(file.resolve().as_uri())
 
 
 # evaluate
@@ -163,8 +165,9 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from zoobot_3d import figures, io
-    from zoobot_3d.evaluate import evaluate_catalog
+    from zoobot_3d import io
+    from zoobot_3d.report import figures
+    from zoobot_3d.report.evaluate import evaluate_catalog
 
     options = {"split": args.split, "root": args.root, "tta": args.tta, "seed": args.seed}
     evaluation = evaluate_catalog(args.catalog, args.bundle, **options)
@@ -172,7 +175,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.out is not None:
         io.write_atomic(Path(args.out) / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
         curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
-        figures.save(curve, Path(args.out) / "reliability.png")
+        io.write_figure(curve, Path(args.out) / "reliability.png")
 
 
 # calibrate
@@ -187,7 +190,7 @@ def _calibrate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    from zoobot_3d.calibration import calibrate
+    from zoobot_3d.learn.calibration import calibrate
 
     found = calibrate(args.bundle, args.catalog, args.split, root=args.root, device=args.device)
     print_table(found.table(), f"{found.n_galaxies} galaxies, {found.n_failed} unreadable")
@@ -219,7 +222,7 @@ def _figures_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _figures(args: argparse.Namespace) -> None:
-    from zoobot_3d import gallery
+    from zoobot_3d.report import gallery
 
     if args.kind == "comparison":
         gallery.comparison(args.source, args.bundle, args.out, count=args.count, split=args.split, seed=args.seed)
@@ -240,7 +243,7 @@ def _describe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from zoobot_3d.bundle import describe
+    from zoobot_3d.infer.bundle import describe
 
     print(describe(args.bundle))
 

@@ -25,7 +25,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from zoobot_3d.sweep import sweep
+    from zoobot_3d.sweep.sweep import sweep
 
     result = sweep(
         args.plan, args.out, trials=args.trials, minutes=args.minutes, seed=args.seed, overrides=args.settings

@@ -1,1 +1,6 @@
-"""A simulated survey that writes the same files as the real ones. Only tests, demo and command line import it."""
+"""A simulated survey in the formats of the real archives, and a loopback server with real faults.
+
+For tests, benchmarks, the demo and the command line; the rest of the package must never import it.
+
+Public: `survey.simulate_survey`, `archive.Archive`, `hosts.simulate_in_hosts`.
+"""

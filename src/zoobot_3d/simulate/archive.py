@@ -20,7 +20,6 @@ from typing import Self
 import numpy as np
 
 from zoobot_3d.errors import ConfigError, Zoobot3DError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.simulate.archive_catalogues import (
     GZ2_PATH,
     HOYLE_PATH,
@@ -30,6 +29,7 @@ from zoobot_3d.simulate.archive_catalogues import (
 )
 from zoobot_3d.simulate.faulty_server import Faults, Handler, LoopbackServer, Request, Response, Served
 from zoobot_3d.simulate.sky_service import SkyService, fits_bytes, jpeg_bytes
+from zoobot_3d.sky.grid import PixelGrid
 
 __all__ = ["Archive"]
 

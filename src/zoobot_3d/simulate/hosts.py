@@ -24,14 +24,13 @@ from astropy.coordinates import SkyCoord
 from astropy.coordinates.jparser import to_skycoord
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog import read_catalog
+from zoobot_3d.catalog.positions import require_columns
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.compute.shards import sharded
 from zoobot_3d.errors import BadPictureError, CatalogError, ConfigError
-from zoobot_3d.grid import PixelGrid, resample
 from zoobot_3d.io import read_picture, read_table, write_jpeg, write_parquet
-from zoobot_3d.marks import PathTask, VolunteerMarks
-from zoobot_3d.parallel import sharded
-from zoobot_3d.positions import require_columns
-from zoobot_3d.rgb import grz_from_rgb, rgb_from_grz
+from zoobot_3d.marks.gz3d import gz3d_grid
+from zoobot_3d.marks.volunteer_marks import PathTask, VolunteerMarks
 from zoobot_3d.schema import (
     COL_DEC,
     COL_DEC_MANGA,
@@ -49,7 +48,8 @@ from zoobot_3d.simulate.population import draw_disk
 from zoobot_3d.simulate.survey import sdss_picture
 from zoobot_3d.simulate.visibility import Body, bar_axes, look, median_of_rings
 from zoobot_3d.simulate.volunteers import draw_marks
-from zoobot_3d.sources.gz3d import gz3d_grid
+from zoobot_3d.sky.grid import PixelGrid, resample
+from zoobot_3d.sky.rgb import grz_from_rgb, rgb_from_grz
 
 __all__ = ["Host", "HostedGalaxy", "dress", "read_hosts", "simulate_in_hosts"]
 

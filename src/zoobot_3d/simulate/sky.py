@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import gamma, roots_genlaguerre
 
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.simulate.light import extent, surface_brightness
 from zoobot_3d.simulate.recipe import Galaxy
 from zoobot_3d.simulate.scene import paint, scenery
+from zoobot_3d.sky.grid import PixelGrid
 
 Floats = NDArray[np.float32]
 

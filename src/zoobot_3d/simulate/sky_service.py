@@ -22,12 +22,12 @@ from scipy.spatial import cKDTree
 
 from zoobot_3d import schema
 from zoobot_3d.errors import BadFileError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import JPEG_QUALITY, read_table
-from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.simulate.catalogs import CATALOGUES, galactic_latitude
 from zoobot_3d.simulate.galaxies import DECALS, Galaxy, draw_galaxy, render
 from zoobot_3d.simulate.light import extent
+from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.rgb import rgb_from_grz
 
 __all__ = ["SkyService", "fits_bytes", "in_footprint", "jpeg_bytes"]
 

@@ -32,11 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoobot_3d import schema
+from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import JPEG_QUALITY, write_atomic, write_cutout, write_jpeg
-from zoobot_3d.progress import progress_bar
-from zoobot_3d.rgb import rgb_from_grz
+from zoobot_3d.marks.gz3d import gz3d_file_name, gz3d_grid, write_gz3d
 from zoobot_3d.simulate.catalogs import (
     CATALOGUES,
     GZ3D_COLUMNS,
@@ -59,7 +58,8 @@ from zoobot_3d.simulate.galaxies import (
     render,
 )
 from zoobot_3d.simulate.volunteers import draw_marks
-from zoobot_3d.sources.gz3d import gz3d_file_name, gz3d_grid, write_gz3d
+from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.rgb import rgb_from_grz
 
 __all__ = ["SurveySummary", "sdss_picture", "simulate_survey"]
 

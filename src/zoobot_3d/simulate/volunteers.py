@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from zoobot_3d.grid import PixelGrid
-from zoobot_3d.marks import PathTask, PointTask, VolunteerMarks
+from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.simulate.galaxies import Ridge
 from zoobot_3d.simulate.strokes import STEP, Hand, box, circle_around, freehand, joined, polygon, ribbon, scribble
 from zoobot_3d.simulate.visibility import (
@@ -32,6 +31,7 @@ from zoobot_3d.simulate.visibility import (
     look,
     stretches,
 )
+from zoobot_3d.sky.grid import PixelGrid
 
 __all__ = ["draw_bar_paths", "draw_marks", "draw_spiral_paths"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog import gz_pixscale
+from zoobot_3d.catalog.positions import PositionReader, RaUnit
+from zoobot_3d.catalog.reading import gz_pixscale
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import file_stem
-from zoobot_3d.positions import PositionReader, RaUnit
 from zoobot_3d.schema import (
     COL_DEC,
     COL_DEC_MANGA,

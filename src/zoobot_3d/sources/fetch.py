@@ -22,9 +22,9 @@ from typing import Any
 
 import pandas as pd
 
+from zoobot_3d.compute.shards import sharded
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
 from zoobot_3d.io import atomic_path, read_table, write_parquet
-from zoobot_3d.parallel import sharded
 from zoobot_3d.sources.http import Client
 
 __all__ = [
@@ -273,7 +273,7 @@ def fetch_shards(
     unit: str,
     progress: bool,
 ) -> Iterator[pd.DataFrame]:
-    """Fetch rows by `zoobot_3d.parallel.sharded`; write what follows from the results inside the with-block.
+    """Fetch rows by `zoobot_3d.compute.shards.sharded`; write what follows from the results inside the with-block.
 
     A run that was killed goes on if rows and arguments are the same. If they are not, its shards are void, as a later
     run may have replaced the files that they vouch for.

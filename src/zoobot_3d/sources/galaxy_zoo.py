@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoobot_3d import schema
+from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.io import write_parquet
-from zoobot_3d.progress import progress_bar
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder, check_parquet, checksum
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.http import Client

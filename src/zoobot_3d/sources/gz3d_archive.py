@@ -1,7 +1,7 @@
 """The SDSS archive of Galaxy Zoo: 3D files (DR17 value-added catalogue v4_0_0): list it, download what is missing.
 
 The archive is a plain directory of about 29,800 files; there is no API. Every file is unpacked whole and its HDUs are
-counted before it counts as fetched. What is in them is the business of `zoobot_3d.sources.gz3d`.
+counted before it counts as fetched. What is in them is the business of `zoobot_3d.marks.gz3d`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from astropy.io import fits
 
+from zoobot_3d.compute.shards import check_cluster
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_table
-from zoobot_3d.parallel import check_cluster
+from zoobot_3d.marks.gz3d_writer import BAR, METADATA, N_HDUS, PICTURE
 from zoobot_3d.schema import COL_GZ3D
 from zoobot_3d.sources.fetch import (
     FAILED,
@@ -41,7 +42,6 @@ from zoobot_3d.sources.fetch import (
     write_failed,
     write_ledger,
 )
-from zoobot_3d.sources.gz3d_writer import BAR, METADATA, N_HDUS, PICTURE
 from zoobot_3d.sources.http import Client
 
 __all__ = ["GZ3D_URL", "fetch_gz3d", "list_gz3d", "verify_gz3d"]
@@ -119,7 +119,7 @@ def fetch_gz3d(
     options : FetchOptions, optional
         Connections, rate, tries.
     cluster : str
-        Where to work, see `zoobot_3d.parallel.sharded`.
+        Where to work, see `zoobot_3d.compute.shards.sharded`.
     shard_size : int
         Files that are lost to the record, though not to the disk, when a worker is killed.
     progress : bool
@@ -177,7 +177,7 @@ def verify_gz3d(path: str | os.PathLike[str]) -> None:
     """Check that a file is a whole gzip (its checksum holds) of 11 whole HDUs of the right kinds and shapes.
 
     What is in the tables is not judged: a checksum that holds proves the transfer, and a file that is odd in the
-    archive itself would be fetched in vain again and again. `zoobot_3d.sources.gz3d.read_gz3d` says what is wrong.
+    archive itself would be fetched in vain again and again. `zoobot_3d.marks.gz3d.read_gz3d` says what is wrong.
 
     Raises
     ------

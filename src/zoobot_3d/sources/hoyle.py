@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from zoobot_3d.catalog.positions import read_positions, require_columns
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.io import atomic_path
-from zoobot_3d.positions import read_positions, require_columns
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder
 from zoobot_3d.sources.fetch import FetchOptions
 

@@ -2,7 +2,7 @@
 
 Every answer is checked (size, bands, scale, centre, whole blocks) before it counts. All-zero images and dead bands are
 the sky's or the survey's doing and are recorded; anything else that is wrong is asked for again. Pictures are made by
-`zoobot_3d.rgb`, never by the service, so that all have the same stretch. Must not know what the pictures are for.
+`zoobot_3d.sky.rgb`, never by the service, so that all have the same stretch. Must not know what the pictures are for.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import pandas as pd
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zoobot_3d.catalog.positions import RaUnit
+from zoobot_3d.compute.shards import check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.grid import PixelGrid
 from zoobot_3d.io import read_cutout, write_jpeg
-from zoobot_3d.parallel import check_cluster
-from zoobot_3d.positions import RaUnit
-from zoobot_3d.rgb import rgb_from_grz
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
+from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources.cutout_requests import DIGITS, Center, read_requests
 from zoobot_3d.sources.fetch import (
     FAILED,
@@ -222,11 +222,11 @@ def fetch_cutouts(
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        A row a galaxy, e.g. from `zoobot_3d.catalog.read_catalog`, or the ``failed.csv`` of an earlier run. The name
-        is in the first there is of ``dr8_id``, ``id``, ``id_str``, ``mangaid``, ``CATID``, ``objid``; of rows with the
-        same name the first counts. The scale is ``est_dr5_pixscale``, or follows from ``petro_th50`` and
-        ``petro_th90``, or from ``est_petro_th50`` and ``est_petro_th90`` (see `zoobot_3d.catalog.gz_pixscale`): the
-        first that a row has.
+        A row a galaxy, e.g. from `zoobot_3d.catalog.reading.read_catalog`, or the ``failed.csv`` of an earlier run. The
+        name is in the first there is of ``dr8_id``, ``id``, ``id_str``, ``mangaid``, ``CATID``, ``objid``; of rows with
+        the same name the first counts. The scale is ``est_dr5_pixscale``, or follows from ``petro_th50`` and
+        ``petro_th90``, or from ``est_petro_th50`` and ``est_petro_th90`` (see `zoobot_3d.catalog.reading.gz_pixscale`):
+        the first that a row has.
     root : path
         Data root.
     name : str
@@ -250,7 +250,7 @@ def fetch_cutouts(
     options : FetchOptions, optional
         Connections, rate, tries.
     cluster : str
-        Where to work, see `zoobot_3d.parallel.sharded`.
+        Where to work, see `zoobot_3d.compute.shards.sharded`.
     shard_size : int
         Galaxies that are fetched again, at most, when a worker is killed.
     progress : bool

@@ -18,9 +18,9 @@ import pandas as pd
 from astropy.utils.exceptions import AstropyWarning
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
+from zoobot_3d.catalog.positions import read_positions, require_columns
 from zoobot_3d.errors import CatalogError, ConfigError, FetchError
 from zoobot_3d.io import read_table, write_parquet
-from zoobot_3d.positions import read_positions, require_columns
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.http import DEFAULT_USER_AGENT

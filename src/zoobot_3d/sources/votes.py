@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from zoobot_3d import schema
-from zoobot_3d.crossmatch.tree import TableCatalogue
+from zoobot_3d.catalog.pairs import TableCatalogue
+from zoobot_3d.catalog.positions import read_positions, require_columns
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.io import read_table, table_columns
-from zoobot_3d.positions import read_positions, require_columns
 
 __all__ = ["FIRST_VOTES", "combine_desi_votes", "hart_columns", "read_desi_votes", "read_gz2_votes"]
 

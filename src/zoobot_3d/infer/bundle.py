@@ -1,0 +1,398 @@
+"""A bundle: the folder that holds a trained network and all that is needed to use it rightly.
+
+``weights.safetensors`` holds the weights (nothing in it can run code), ``bundle.json`` the network, the loss that says
+what its output means, the field and size of the pictures it was trained on, its calibration, and how it was trained.
+Knows nothing of training or of catalogues.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoobot_3d import __version__
+from zoobot_3d.errors import BundleError, ConfigError
+from zoobot_3d.io import write_atomic
+from zoobot_3d.schema import CLASSES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoobot_3d.networks import SegmentationModel
+    from zoobot_3d.networks.losses import Loss
+
+__all__ = [
+    "DEFAULT",
+    "FORMAT_VERSION",
+    "Bundle",
+    "BundleInfo",
+    "describe",
+    "load_bundle",
+    "read_info",
+    "save_bundle",
+    "save_info",
+]
+
+FORMAT_VERSION = 2
+"""Raised whenever an older release could misread a newer bundle: 2 knows temperature and votes, 1 has neither."""
+
+DEFAULT = "default"
+"""Stands for the bundle that is part of the package, wherever a bundle's folder is asked for; for a folder of that
+name, write ``./default``. It is made by ``make weights``; see the model card in the documentation."""
+
+_DEFAULT_FOLDER = Path(__file__).parents[1] / "default_bundle"
+
+INFO_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What ``bundle.json`` says.
+
+    Attributes
+    ----------
+    model_name : str
+        As in `zoobot_3d.networks.MODEL_NAMES`.
+    model_options : dict
+        What `zoobot_3d.networks.build_model` needs to build the same network.
+    out_channels : int
+        Channels of the network's raw output.
+    loss : str
+        As in `zoobot_3d.networks.losses.LOSS_NAMES`; it turns raw output into fractions.
+    input_size : int
+        Side in pixels of the pictures the network was trained on.
+    field_fraction : float
+        Central part of a Galaxy Zoo picture that they show, as a fraction of its side.
+    classes : tuple of str
+        Order of the output maps.
+    n_asked : int
+        Volunteers asked per galaxy, typically; one vote is ``1 / n_asked``.
+    training : dict
+        Where it comes from: catalogue, rows, metrics, date, commit. For people, not for programs.
+    zoobot_3d : str
+        Version of the package that wrote it.
+    temperature : tuple of float
+        What the logit of each class's fraction is divided by; see `zoobot_3d.learn.calibration`. 1: not calibrated.
+    votes : tuple of str
+        Columns of the vote head, in order; empty for a network without one.
+    """
+
+    model_name: str
+    model_options: dict[str, Any]
+    out_channels: int
+    loss: str
+    input_size: int
+    field_fraction: float
+    classes: tuple[str, ...] = CLASSES
+    n_asked: int = 15
+    training: dict[str, Any] = field(default_factory=dict)
+    zoobot_3d: str = __version__
+    temperature: tuple[float, ...] = (1.0,) * len(CLASSES)
+    votes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network ready to use.
+
+    Attributes
+    ----------
+    model : SegmentationModel
+        In evaluation mode, on the CPU; takes (B, 3, S, S) float32 pictures in 0-1, row 0 north.
+    loss : Loss
+        Knows what the raw output means.
+    info : BundleInfo
+        Size and field of the pictures, and the rest of ``bundle.json``.
+    path : pathlib.Path
+        The folder it came from.
+    """
+
+    model: SegmentationModel
+    loss: Loss
+    info: BundleInfo
+    path: Path
+
+    def fraction(self, raw: Tensor) -> Tensor:
+        """Turn raw output (B, out_channels, S, S) into calibrated volunteer fractions (B, 2, S, S) in 0-1."""
+        return self._calibrated(self.loss.fraction(raw))
+
+    def variance(self, raw: Tensor) -> Tensor | None:
+        """Tell the variance of the fraction that the network itself predicts, (B, 2, S, S).
+
+        That of the Beta distribution with the calibrated mean and the predicted concentration; None unless the network
+        was trained with ``beta_binomial``, the one loss that has it predict how far volunteers scatter.
+        """
+        from zoobot_3d.networks.losses import BetaBinomialLoss
+
+        if not isinstance(self.loss, BetaBinomialLoss):
+            return None
+        mean = self.fraction(raw)
+        return mean * (1.0 - mean) / (1.0 + self.loss.concentration(raw))
+
+    def _calibrated(self, fraction: Tensor) -> Tensor:
+        """Divide the logit by the temperature; 0 and 1 have infinite logits, and stay."""
+        if all(value == 1 for value in self.info.temperature):
+            return fraction
+        temperature = fraction.new_tensor(self.info.temperature)[:, None, None]
+        return (fraction.logit() / temperature).sigmoid()
+
+
+def save_bundle(
+    path: str | os.PathLike[str], model: SegmentationModel, info: BundleInfo, *, half: bool = False
+) -> Path:
+    """Write a bundle, whole or not at all; one that is already there is replaced.
+
+    Parameters
+    ----------
+    path : path
+        Folder to make.
+    model : SegmentationModel
+        Its weights are written as they are, on whatever device.
+    info : BundleInfo
+        Must describe `model`.
+    half : bool
+        Write weights in half precision, in half the space. They are loaded as float32 all the same.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    BundleError
+        The folder exists and is no bundle, or `info` does not describe `model`.
+    """
+    from safetensors.torch import save
+
+    final = Path(path)
+    if final.exists() and not (final / INFO_FILE).is_file() and not (final.is_dir() and not any(final.iterdir())):
+        raise BundleError(f"{final}: exists and is not a bundle; give another folder")
+    if model.out_channels != info.out_channels:
+        raise BundleError(
+            f"{final}: the network has {model.out_channels} output channels, info says {info.out_channels}"
+        )
+    answers = 0 if model.vote_head is None else model.vote_head.answers
+    if answers != len(info.votes):
+        raise BundleError(f"{final}: the network's vote head has {answers} answers, info names {len(info.votes)}")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    weights = save(tensors)
+    content = _content(info, hashlib.sha256(weights).hexdigest())
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    try:
+        write_atomic(staging / "new" / WEIGHTS_FILE, weights)
+        write_atomic(staging / "new" / INFO_FILE, content)
+        if final.exists():  # a folder cannot be renamed onto a full one
+            final.rename(staging / "old")
+        (staging / "new").rename(final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return final
+
+
+def save_info(path: str | os.PathLike[str], info: BundleInfo) -> None:
+    """Write ``bundle.json`` of the bundle in folder `path` anew, whole or not at all; its weights stay as they are.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, see `load_bundle`, or `info` is of another network.
+    """
+    before, checksum, _ = _read_info(Path(path))
+    for key in ("model_name", "model_options", "out_channels", "loss", "votes"):
+        if getattr(info, key) != getattr(before, key):
+            raise BundleError(f"{os.fspath(path)}: holds a network with another {key}; save it whole with save_bundle")
+    write_atomic(Path(path) / INFO_FILE, _content(info, checksum))
+
+
+def read_info(path: str | os.PathLike[str]) -> BundleInfo:
+    """Read and check ``bundle.json`` of the bundle in folder `path`; needs no torch.
+
+    Raises
+    ------
+    BundleError
+        See `load_bundle`.
+    """
+    return _read_info(_folder(path))[0]
+
+
+def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
+    """Load a bundle, on the CPU and in evaluation mode.
+
+    Parameters
+    ----------
+    path : path
+        Its folder; ``"default"`` is the bundle that is part of the package.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    BundleError
+        The folder is missing or no bundle, was written by a newer version, misses or has unknown keys, or its weights
+        are missing, corrupt or do not fit the network it names.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from zoobot_3d.networks import build_model
+    from zoobot_3d.networks.losses import build_loss
+
+    folder = _folder(path)
+    info, checksum, _ = _read_info(folder)
+    file = folder / WEIGHTS_FILE
+    try:
+        content = file.read_bytes()
+        weights = load(content)
+    except FileNotFoundError:
+        raise BundleError(f"{file}: is missing; {_AGAIN}") from None
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{file}: cannot be read ({_one_line(error)}); {_AGAIN}") from None
+    try:
+        model = build_model(info.model_name, info.out_channels, vote_answers=len(info.votes), **info.model_options)
+        loss = build_loss(info.loss)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder / INFO_FILE}: names a network that cannot be built ({_one_line(error)})") from None
+    if loss.out_channels != info.out_channels:
+        raise BundleError(
+            f"{folder / INFO_FILE}: out_channels is {info.out_channels}, loss {info.loss} needs {loss.out_channels}; "
+            f"{_AGAIN}"
+        )
+    _check_weights(file, weights, model.state_dict())
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {_AGAIN}")
+    model.load_state_dict(weights)
+    model.eval()
+    model.requires_grad_(False)
+    return Bundle(model, loss, info, folder)
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """Tell in a few lines what the bundle in folder `path` is; its weights are not read."""
+    info, _, version = _read_info(_folder(path))
+    options = ", ".join(f"{key}={value}" for key, value in info.model_options.items())
+    lines = [
+        f"{os.fspath(path)}: {info.model_name}({options}), loss {info.loss}, maps {', '.join(info.classes)}",
+        f"sees the central {info.field_fraction:g} of a Galaxy Zoo picture's side, {info.input_size} px a side",
+        f"written by zoobot-3d {info.zoobot_3d}, format {version}",
+    ]
+    if any(value != 1 for value in info.temperature):
+        pairs = zip(info.classes, info.temperature, strict=True)
+        lines.append(f"calibrated, temperature {', '.join(f'{name} {value:.3f}' for name, value in pairs)}")
+    if info.votes:
+        lines.append(f"votes: {', '.join(info.votes)}")
+    lines += [f"{key}: {json.dumps(value)}" for key, value in info.training.items()]
+    return "\n".join(lines)
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    return _DEFAULT_FOLDER if path == DEFAULT else Path(path)
+
+
+_AGAIN = "copy or train the bundle again"
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "weights_sha256": str,
+    "model_name": str,
+    "model_options": dict,
+    "out_channels": int,
+    "loss": str,
+    "input_size": int,
+    "field_fraction": (int, float),
+    "classes": list,
+    "n_asked": int,
+    "training": dict,
+    "zoobot_3d": str,
+}
+_OPTIONAL: dict[str, type] = {"temperature": list, "votes": list}
+
+
+def _content(info: BundleInfo, checksum: str) -> str:
+    """Return the text of ``bundle.json``."""
+    head = {"format": "zoobot-3d bundle", "format_version": FORMAT_VERSION, "weights_sha256": checksum}
+    return json.dumps(head | dataclasses.asdict(info), indent=2) + "\n"
+
+
+def _read_info(folder: Path) -> tuple[BundleInfo, str, int]:
+    """Read and check ``bundle.json``: what it says, the checksum of the weights, and its format."""
+    file = folder / INFO_FILE
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such folder; give the folder that holds {INFO_FILE}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(
+            f"{folder}: is not a bundle (no {INFO_FILE}); give the folder `zoobot3d train` wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file}: cannot be read ({_one_line(error)}); {_AGAIN}") from None
+    if not isinstance(content, dict) or content.pop("format", None) != "zoobot-3d bundle":
+        raise BundleError(f"{file}: is not a zoobot-3d bundle; give the folder `zoobot3d train` wrote")
+    version = content.pop("format_version", None)
+    if not isinstance(version, int):
+        raise BundleError(f"{file}: has no format_version; {_AGAIN}")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{file}: has format {version}, this zoobot-3d {__version__} reads up to {FORMAT_VERSION}; "
+            "update it: pip install -U zoobot-3d"
+        )
+    if missing := [key for key in _REQUIRED if key not in content]:
+        raise BundleError(f"{file}: misses {', '.join(missing)}; {_AGAIN}")
+    if unknown := [key for key in content if key not in _REQUIRED | _OPTIONAL]:
+        raise BundleError(f"{file}: has unknown keys {', '.join(unknown)}; {_AGAIN}")
+    for key, kind in (_REQUIRED | _OPTIONAL).items():
+        if key not in content:
+            continue
+        if not isinstance(content[key], kind) or isinstance(content[key], bool):
+            raise BundleError(f"{file}: {key} is {content[key]!r}, which is not of the right type; {_AGAIN}")
+    if tuple(content["classes"]) != CLASSES:
+        raise BundleError(f"{file}: classes are {content['classes']}, this package knows {list(CLASSES)}; {_AGAIN}")
+    if not 0 < content["field_fraction"] <= 1 or content["input_size"] < 1:
+        raise BundleError(f"{file}: field_fraction or input_size is out of range; {_AGAIN}")
+    if "temperature" in content and not _usable_temperature(content["temperature"]):
+        raise BundleError(
+            f"{file}: temperature is {content['temperature']}, not a positive number for each of {list(CLASSES)}; "
+            f"{_AGAIN}"
+        )
+    if not all(isinstance(name, str) for name in content.get("votes", [])):
+        raise BundleError(f"{file}: votes are {content['votes']}, not names of columns; {_AGAIN}")
+    checksum = content.pop("weights_sha256")
+    lists = {key: tuple(content[key]) for key in ("classes", *_OPTIONAL) if key in content}
+    return BundleInfo(**content | lists), checksum, version
+
+
+def _usable_temperature(values: list[Any]) -> bool:
+    return len(values) == len(CLASSES) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+        for value in values
+    )
+
+
+def _check_weights(file: Path, weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Raise `BundleError` at the first tensor that is missing, unknown, or of another shape."""
+    if missing := sorted(wanted.keys() - weights.keys()):
+        raise BundleError(f"{file}: misses {len(missing)} tensors, the first {missing[0]}; {_AGAIN}")
+    if unknown := sorted(weights.keys() - wanted.keys()):
+        raise BundleError(f"{file}: has {len(unknown)} tensors the network has not, the first {unknown[0]}; {_AGAIN}")
+    for name, value in wanted.items():
+        if weights[name].shape != value.shape:
+            raise BundleError(
+                f"{file}: {name} has shape {tuple(weights[name].shape)}, the network named in {INFO_FILE} has "
+                f"{tuple(value.shape)}; {_AGAIN}"
+            )
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

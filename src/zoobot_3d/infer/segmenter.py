@@ -1,0 +1,412 @@
+"""Bundles at work on arrays in memory: what a notebook calls. Knows nothing of catalogues or files of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zoobot_3d.errors import BadPictureError, ConfigError
+from zoobot_3d.infer.bundle import DEFAULT, Bundle, load_bundle
+from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
+from zoobot_3d.networks import SegmentationModel
+from zoobot_3d.networks.losses import BetaBinomialLoss
+from zoobot_3d.schema import answers_per_question
+from zoobot_3d.sky.grid import PixelGrid, resample
+
+__all__ = ["Segmenter", "check_picture", "load_segmenter"]
+
+_SMALLEST = 32  # px; below this no arm or bar can be told
+
+
+class Segmenter:
+    """Finds spiral arms and bars in pictures.
+
+    Parameters
+    ----------
+    bundle : Bundle or sequence of Bundle
+        A trained network with all that is needed to use it rightly, from `zoobot_3d.infer.bundle.load_bundle`. Several
+        make an ensemble, whose fraction is the mean of theirs; they may differ in network, input size and field.
+    device : str, optional
+        ``"cpu"``, ``"cuda"``, ``"mps"``; by default the best there is.
+    batch_size : int
+        Pictures that go through a network at once; with ``tta``, their orientations count one by one.
+    tta : bool
+        Test-time augmentation: show each picture in the eight orientations of a square, and take the mean. Eight times
+        the work.
+
+    Attributes
+    ----------
+    bundles : tuple of Bundle
+        All of them.
+    bundle : Bundle
+        The first.
+
+    Raises
+    ------
+    ConfigError
+        If there is no bundle.
+
+    Examples
+    --------
+    >>> seg = zoobot_3d.load_segmenter("results/bundle")          # doctest: +SKIP
+    >>> spiral, bar = seg.segment(rgb)                            # doctest: +SKIP
+    """
+
+    def __init__(
+        self, bundle: Bundle | Sequence[Bundle], *, device: str | None = None, batch_size: int = 32, tta: bool = False
+    ) -> None:
+        self.bundles = (bundle,) if isinstance(bundle, Bundle) else tuple(bundle)
+        if not self.bundles:
+            raise ConfigError("a segmenter of no bundles cannot find anything; give one or more")
+        self.bundle = self.bundles[0]
+        self.batch_size = batch_size
+        self.tta = tta
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._members = [_Member.of(each, self.device) for each in self.bundles]
+
+    def model_grid(self, picture_grid: PixelGrid) -> PixelGrid:
+        """Grid the first network sees of a picture: the central field it was trained on, at its input size."""
+        return self._members[0].grid(picture_grid)
+
+    def segment(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Predict the masks of one picture.
+
+        Parameters
+        ----------
+        picture : numpy.ndarray
+            (H, W, 3) uint8 RGB, row 0 north, square, of any size, showing a whole Galaxy Zoo field (424 px of
+            ``est_dr5_pixscale``, or that field in another number of pixels).
+
+        Returns
+        -------
+        numpy.ndarray
+            (2, H, W) float32 in 0-1 on the picture's own pixels: the fraction of volunteers who would enclose each in a
+            spiral arm (plane 0) or bar (plane 1). 0 outside the field the network was trained on.
+
+        Raises
+        ------
+        BadPictureError
+            If the array is not such a picture, or is blank.
+        """
+        return self.segment_batch([picture])[0]
+
+    def segment_with_uncertainty(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Predict the masks of one picture, and how uncertain each pixel is.
+
+        Parameters
+        ----------
+        picture : numpy.ndarray
+            As in `segment`.
+
+        Returns
+        -------
+        masks : numpy.ndarray
+            As from `segment`.
+        sigma : numpy.ndarray
+            (2, H, W) float32 in 0-0.5 (no quantity in 0-1 scatters more): standard deviation of the fraction. Its
+            square is the variance over networks and orientations, plus the mean of what networks trained with
+            ``beta_binomial`` predict themselves; see `zoobot_3d.infer.uncertainty`. 0 outside the field.
+
+        Raises
+        ------
+        BadPictureError
+            As in `segment`.
+        ConfigError
+            As in `check_uncertainty`.
+        """
+        check_picture(picture)
+        return self.segment_checked_with_uncertainty([picture])[0]
+
+    def segment_batch(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Predict the masks of many pictures, which may differ in size; see `segment`."""
+        for index, picture in enumerate(pictures):
+            check_picture(picture, f"picture {index}")
+        return self.segment_checked(pictures)
+
+    def segment_checked(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Do the work of `segment_batch` on pictures that passed `check_picture`."""
+        if len(self._members) > 1:
+            return [mean for mean, _ in self._combined(pictures, uncertain=False)]
+        return [
+            resample(answers[0].mean.numpy(), self.model_grid(grid), grid)
+            for answers, grid in self._answers(pictures, False)
+        ]
+
+    def segment_checked_with_uncertainty(
+        self, pictures: Sequence[NDArray[np.uint8]]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Do the work of `segment_with_uncertainty` on pictures that passed `check_picture`."""
+        self.check_uncertainty()
+        return [(mean, np.sqrt(variance)) for mean, variance in self._combined(pictures, uncertain=True)]
+
+    def check_uncertainty(self) -> None:
+        """Refuse to tell the uncertainty of a single answer that says nothing of it.
+
+        Raises
+        ------
+        ConfigError
+            If there is one bundle, no test-time augmentation, and the network does not predict its own variance.
+        """
+        if len(self.bundles) == 1 and not self.tta and not isinstance(self.bundle.loss, BetaBinomialLoss):
+            raise ConfigError(
+                f"{self.bundle.path}: one answer of a network trained with {self.bundle.info.loss} has no uncertainty; "
+                "give several bundles, tta, or a bundle trained with beta_binomial"
+            )
+
+    def fractions(self, views: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Run the networks on what they see: pictures already on their own grids.
+
+        Parameters
+        ----------
+        views : numpy.ndarray or sequence of them
+            (B, 3, S, S) in 0-1, on `model_grid`; for bundles that differ in input size or field, one array for each.
+
+        Returns
+        -------
+        numpy.ndarray
+            (B, 2, S, S) float32 in 0-1, on the pixels of the first.
+
+        Raises
+        ------
+        ConfigError
+            If there is one array for networks that see different grids, or not one for each.
+        """
+        return self._on_first(views, uncertain=False)[0]
+
+    def fractions_with_uncertainty(
+        self, views: NDArray[Any] | Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the networks on what they see, as `fractions` does, and tell the standard deviations too.
+
+        Returns
+        -------
+        fractions, sigma : numpy.ndarray
+            (B, 2, S, S) float32, on the pixels of the first; see `segment_with_uncertainty`.
+
+        Raises
+        ------
+        ConfigError
+            As in `fractions` and `check_uncertainty`.
+        """
+        self.check_uncertainty()
+        mean, variance = self._on_first(views, uncertain=True)
+        return mean, np.sqrt(variance)
+
+    @property
+    def vote_names(self) -> list[str]:
+        """What `vote_fractions` tells: ``<question>-<campaign>_<answer>_fraction``; empty without a vote head."""
+        return [f"{name}_fraction" for name in dict.fromkeys(v for each in self.bundles for v in each.info.votes)]
+
+    def vote_fractions(self, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Predict what fraction of volunteers would give each answer about the whole galaxy.
+
+        The mean of the Dirichlet distribution that the vote head predicts for each question, and of all bundles that
+        have a head for it; test-time augmentation plays no part.
+
+        Parameters
+        ----------
+        pictures : sequence of numpy.ndarray
+            As in `segment_batch`.
+
+        Returns
+        -------
+        dict
+            Name, see `vote_names`, to (B,) float32 in 0-1; the answers of a question add up to 1. A question counts
+            as asked: how many arms a galaxy without any has is answered too.
+        """
+        if not self.vote_names:
+            return {}
+        for index, picture in enumerate(pictures):
+            check_picture(picture, f"picture {index}")
+        told: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.vote_names}
+        for member in self._members:
+            if votes := member.bundle.info.votes:
+                fractions = np.concatenate(
+                    [np.zeros((0, len(votes)), np.float32), *self._vote_batches(member, pictures)]
+                )
+                for name, column in zip(votes, fractions.T, strict=True):
+                    told[f"{name}_fraction"].append(column)
+        return {name: np.mean(columns, axis=0) for name, columns in told.items()}
+
+    def _vote_batches(self, member: _Member, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the fractions (B, answers) of one network, a batch at a time."""
+        questions = answers_per_question(member.bundle.info.votes)
+        for start in range(0, len(pictures), self.batch_size):
+            chunk = pictures[start : start + self.batch_size]
+            views = np.stack([member.see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in chunk])
+            with torch.inference_mode():
+                concentrations = member.vote(torch.from_numpy(views).to(self.device))
+            parts = concentrations.split(questions, dim=1)
+            yield torch.cat([part / part.sum(dim=1, keepdim=True) for part in parts], dim=1).cpu().numpy()
+
+    def _on_first(
+        self, views: NDArray[Any] | Sequence[NDArray[Any]], *, uncertain: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return mean and variance of what the networks say, on the pixels of the first; no variance unless asked."""
+        if isinstance(views, np.ndarray):
+            if len({member.view for member in self._members}) > 1:
+                raise ConfigError("the bundles differ in input size or field; give each its own views")
+            views = [views] * len(self._members)
+        elif len(views) != len(self._members):
+            raise ConfigError(f"{len(views)} arrays of views for {len(self._members)} bundles; give one for each")
+        answers = [self._ask(member, array, uncertain) for member, array in zip(self._members, views, strict=True)]
+        if len(answers) == 1 and not uncertain:
+            return answers[0].mean.numpy(), np.zeros(0, np.float32)
+        target = self._members[0].view
+        moved = [_moved(answer, member.view, target) for member, answer in zip(self._members, answers, strict=True)]
+        return combine(*zip(*moved, strict=True))
+
+    def _ask(self, member: _Member, views: NDArray[Any], uncertain: bool) -> Answer:
+        """Ask one network about views on its grid; the answer is on the CPU."""
+        with torch.inference_mode():
+            batch = torch.from_numpy(views.astype(np.float32, copy=False)).to(self.device)
+            if not self.tta:
+                mean, own = member.predict(batch, uncertain)
+                return Answer(mean, own=own).map(Tensor.cpu)
+            answers = [
+                over_symmetries(lambda turned: member.predict(turned, uncertain), part)
+                for part in batch.split(max(1, self.batch_size // N_SYMMETRIES))
+            ]
+            return Answer.join(answers).map(Tensor.cpu)
+
+    def _answers(
+        self, pictures: Sequence[NDArray[np.uint8]], uncertain: bool
+    ) -> Iterator[tuple[list[Answer], PixelGrid]]:
+        """Yield every network's answer to each picture, on the network's grid, and the picture's grid."""
+        for start in range(0, len(pictures), self.batch_size):
+            chunk = pictures[start : start + self.batch_size]
+            grids = [PixelGrid(picture.shape[:2], 1.0) for picture in chunk]
+            answers = []
+            for member in self._members:
+                views = np.stack([member.see(picture, grid) for picture, grid in zip(chunk, grids, strict=True)])
+                answers.append(self._ask(member, views, uncertain))
+            for index, grid in enumerate(grids):
+                yield [answer.map(itemgetter(index)) for answer in answers], grid
+
+    def _combined(
+        self, pictures: Sequence[NDArray[np.uint8]], *, uncertain: bool
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield mean and variance (2, H, W) of each picture, over the networks, on the picture's pixels."""
+        for answers, grid in self._answers(pictures, uncertain):
+            pairs = zip(self._members, answers, strict=True)
+            moved = [_moved(answer, member.grid(grid), grid) for member, answer in pairs]
+            yield combine(*zip(*moved, strict=True))
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One network of an ensemble, on its device."""
+
+    bundle: Bundle
+    model: SegmentationModel
+    view: PixelGrid
+    """What it sees, floating, in units of the picture's side."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, device: torch.device) -> _Member:
+        model = bundle.model.eval()
+        fuse = getattr(model, "fuse", None)  # networks that fold batch norm into convolutions are faster for it
+        size = bundle.info.input_size
+        view = PixelGrid((size, size), bundle.info.field_fraction / size)
+        return cls(bundle, (fuse() if fuse is not None else model).to(device), view)
+
+    def grid(self, picture_grid: PixelGrid) -> PixelGrid:
+        """Grid the network sees of a picture."""
+        return picture_grid.resize(self.bundle.info.input_size, field_fraction=self.bundle.info.field_fraction)
+
+    def see(self, picture: NDArray[np.uint8], grid: PixelGrid) -> NDArray[np.float32]:
+        """Turn a picture into what goes into the network."""
+        return np.moveaxis(resample(picture, grid, self.grid(grid)), -1, 0) / np.float32(255)
+
+    def predict(self, views: Tensor, uncertain: bool) -> tuple[Tensor, Tensor | None]:
+        """Predict fractions and, if asked for and known, their variance."""
+        raw = self.model(views)
+        return self.bundle.fraction(raw).float(), self.bundle.variance(raw) if uncertain else None
+
+    def vote(self, views: Tensor) -> Tensor:
+        """Predict concentrations (B, answers) with the vote head."""
+        assert self.model.vote_head is not None
+        concentrations: Tensor = self.model.vote_head(self.model.encoder(views))
+        return concentrations
+
+
+def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np.float32] | None]:
+    """Move every map (..., S, S) of an answer to another grid; NaN outside."""
+    moved: list[NDArray[np.float32] | None] = []
+    for maps in answer:
+        if maps is None:
+            moved.append(None)
+        else:
+            planes = resample(maps.numpy().reshape(-1, *here.shape), here, there, fill=np.nan)
+            moved.append(planes.reshape(*maps.shape[:-2], *there.shape))
+    return moved
+
+
+def check_picture(picture: Any, name: str = "picture") -> None:
+    """Refuse what is not a picture of a galaxy.
+
+    Raises
+    ------
+    BadPictureError
+        If the array is not (H, W, 3) uint8, not square, too small, or the same everywhere.
+    """
+    if not isinstance(picture, np.ndarray):
+        raise BadPictureError(f"{name}: expected a NumPy array, got {type(picture).__name__}")
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise BadPictureError(f"{name}: expected shape (H, W, 3), got {picture.shape}")
+    if picture.dtype != np.uint8:
+        raise BadPictureError(
+            f"{name}: expected uint8 in 0-255, got {picture.dtype}; make it with zoobot_3d.rgb_from_grz"
+        )
+    height, width = picture.shape[:2]
+    if height != width:
+        raise BadPictureError(
+            f"{name}: expected a square, got {height} x {width} pixels; cut it square about the galaxy"
+        )
+    if height < _SMALLEST:
+        raise BadPictureError(f"{name}: {height} pixels a side is too small; give at least {_SMALLEST}")
+    if picture.min() == picture.max():
+        raise BadPictureError(f"{name}: blank, every pixel is {picture.min()}; is it outside the survey's footprint?")
+
+
+def load_segmenter(
+    bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = DEFAULT,
+    *,
+    device: str | None = None,
+    batch_size: int = 32,
+    tta: bool = False,
+) -> Segmenter:
+    """Load a bundle, or several as an ensemble, and make it ready to find arms and bars.
+
+    Parameters
+    ----------
+    bundle : path or sequence of paths
+        Folder written by ``zoobot3d train``, or several; ``"default"`` is the bundle that is part of the package.
+    device : str, optional
+        ``"cpu"``, ``"cuda"``, ``"mps"``; by default the best there is.
+    batch_size : int
+        Pictures that go through a network at once.
+    tta : bool
+        Show each picture in the eight orientations of a square; see `Segmenter`.
+
+    Returns
+    -------
+    Segmenter
+
+    Raises
+    ------
+    BundleError
+        If a folder is not a bundle this version can use.
+    ConfigError
+        If there is no bundle.
+    """
+    paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
+    return Segmenter([load_bundle(path) for path in paths], device=device, batch_size=batch_size, tta=tta)

@@ -1,0 +1,161 @@
+"""Figures of what lies on disk: reads catalogues, bundles and predictions; `zoobot_3d.report.figures` draws."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from zoobot_3d import io
+from zoobot_3d.errors import BadFileError, Zoobot3DError
+from zoobot_3d.report import figures
+from zoobot_3d.sky.rgb import rgb_from_grz
+
+if TYPE_CHECKING:
+    from zoobot_3d.dataset.data import MaskDataset
+    from zoobot_3d.infer.radec import SkyMasks
+    from zoobot_3d.infer.segmenter import Segmenter
+
+__all__ = ["comparison", "held_out", "position", "predictions", "training"]
+
+
+def comparison(
+    catalog: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    count: int = 24,
+    split: str = "test",
+    seed: int = 0,
+) -> None:
+    """Draw picture, volunteers and model for galaxies of a master catalogue.
+
+    Parameters
+    ----------
+    catalog, bundle : path
+        Master catalogue with marks, and folder of the bundle.
+    out : path
+        File to write.
+    count : int
+        Galaxies, drawn at random among those that volunteers marked first.
+    split : str
+        ``train``, ``val``, ``test`` or ``all``.
+    seed : int
+        Of the draw.
+    """
+    from zoobot_3d.infer.segmenter import load_segmenter
+    from zoobot_3d.report.evaluate import open_dataset
+
+    segmenter = load_segmenter(bundle)
+    held_out(open_dataset(catalog, segmenter, split=split), segmenter, out, count=count, seed=seed)
+
+
+def held_out(
+    dataset: MaskDataset, segmenter: Segmenter, out: str | os.PathLike[str], *, count: int = 24, seed: int = 0
+) -> None:
+    """Draw picture, volunteers and model for galaxies of a dataset, three quarters of them with marks if there are."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    marked: list[dict[str, Any]] = []
+    blank: list[dict[str, Any]] = []
+    for index in order:
+        item = dataset[int(index)]
+        if not item["error"]:
+            is_marked = max(item["spiral_mask"].max(), item["bar_mask"].max()) > 0.3
+            (marked if is_marked else blank).append(item)
+        if len(marked) >= count and len(blank) >= count // 4:
+            break
+    items = (marked[: count - min(len(blank), count // 4)] + blank)[:count]
+    views = np.stack([item["image"].numpy() for item in items])
+    fractions = segmenter.fractions(views / np.float32(255))
+    volunteers = [np.stack([item["spiral_mask"], item["bar_mask"]]) for item in items]
+    pictures = [np.moveaxis(view, 0, -1) for view in views]
+    io.write_figure(figures.comparison(pictures, volunteers, list(fractions), [item["id"] for item in items]), out)
+
+
+def predictions(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    pictures: str | os.PathLike[str] | None = None,
+    count: int = 24,
+    seed: int = 0,
+) -> None:
+    """Draw pictures beside their predicted masks, and beside their uncertainty where it was predicted too.
+
+    Parameters
+    ----------
+    folder : path
+        What `zoobot_3d.infer.predict.predict` wrote.
+    out : path
+        File to write.
+    pictures : path, optional
+        Folder that the ``path`` column starts from; by default where predict found them.
+    count : int
+        Galaxies, drawn at random.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    BadFileError
+        If none of the pictures is there any more.
+    """
+    from zoobot_3d.infer.predict import has_sigma, read_masks, read_masks_and_sigma, read_rows, run_root
+
+    root = Path(pictures) if pictures is not None else run_root(folder)
+    uncertain = has_sigma(folder)
+    rows = read_rows(folder)
+    rows = rows[rows["error"].isna()].reset_index(drop=True)
+    found, reason = {}, ""
+    for index in np.random.default_rng(seed).permutation(len(rows)):
+        row = rows.iloc[index]
+        try:
+            found[row["id"]] = _picture(root / row["path"])
+        except Zoobot3DError as error:
+            reason = str(error)
+        if len(found) == count:
+            break
+    if not found:
+        raise BadFileError(
+            folder, f"none of the pictures could be read ({reason})", "say where they are with --pictures"
+        )
+    maps = {
+        row["id"]: planes for row, *planes in (read_masks_and_sigma if uncertain else read_masks)(folder, set(found))
+    }
+    masks, *sigmas = zip(*(maps[name] for name in found), strict=True)
+    columns = 3 if uncertain else 5
+    io.write_figure(
+        figures.contact_sheet(list(found.values()), masks, list(found), columns, sigmas=sigmas[0] if sigmas else ()),
+        out,
+    )
+
+
+def position(sky: SkyMasks) -> Path:
+    """Draw the picture, masks and uncertainty at one position of the sky into its folder, and return the file."""
+    file = sky.folder / "figure.png"
+    io.write_figure(figures.chart(sky.picture, sky.masks, sky.grid.pixscale, sky.name, sky.sigma), file)
+    return file
+
+
+def training(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Draw losses and overlap of a training run.
+
+    Raises
+    ------
+    BadFileError
+        If the folder has no CSV log.
+    """
+    logs = sorted(Path(folder).glob("**/metrics.csv"))
+    if not logs:
+        raise BadFileError(folder, "no metrics.csv here", "give the folder that zoobot3d train wrote")
+    io.write_figure(figures.training(pd.concat([pd.read_csv(log) for log in logs])), out)
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        return io.read_picture(path)
+    return rgb_from_grz(io.read_cutout(path)[0][:, ::-1])

@@ -1,0 +1,129 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from zoobot_3d.catalog.positions import PositionReader, read_positions
+from zoobot_3d.errors import CatalogError, ConfigError
+
+
+def frame(ra, dec=None):
+    return pd.DataFrame({"ra": ra, "dec": [0.0] * len(ra) if dec is None else dec})
+
+
+def test_good_positions_pass_unchanged_and_without_remarks():
+    positions = read_positions(frame([0.0, 12.5, 359.9], [-90.0, 0.0, 90.0]), name="a.csv")
+    np.testing.assert_array_equal(positions.ra, [0.0, 12.5, 359.9])
+    np.testing.assert_array_equal(positions.dec, [-90.0, 0.0, 90.0])
+    assert positions.problems == []
+    assert positions.usable.all()
+
+
+def test_360_is_0():
+    np.testing.assert_array_equal(read_positions(frame([360.0]), name="a.csv").ra, [0.0])
+
+
+def test_hours_become_degrees():
+    positions = read_positions(frame([0.0, 6.0, 23.5]), name="a.csv", ra_unit="hour")
+    np.testing.assert_array_equal(positions.ra, [0.0, 90.0, 352.5])
+
+
+def test_the_table_is_not_changed():
+    table = frame([370.0, 1.0])
+    read_positions(table, name="a.csv")
+    assert table["ra"].tolist() == [370.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("ra", "problem"),
+    [
+        (np.nan, "1 of 3 rows has no ra (first: row 1)"),
+        (np.inf, "1 of 3 rows has an infinite ra (first: row 1)"),
+        (-99.0, "1 of 3 rows has ra outside 0 to 360 deg (first: row 1)"),
+        (360.1, "1 of 3 rows has ra outside 0 to 360 deg (first: row 1)"),
+        ("", "1 of 3 rows has no ra (first: row 1)"),
+        (None, "1 of 3 rows has no ra (first: row 1)"),
+        ("12:30:45.1", "1 of 3 rows has ra in sexagesimal, not in decimal degrees or hours: convert it (first: row 1)"),
+        ("12h30m", "1 of 3 rows has ra in sexagesimal, not in decimal degrees or hours: convert it (first: row 1)"),
+        ("{unknown}", "1 of 3 rows has text in ra where a number belongs, such as '{unknown}' (first: row 1)"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_rows(ra, problem):
+    positions = read_positions(frame([10.0, ra, 30.0]), name="a.csv")
+    assert positions.problems == [f"a.csv: {problem}"]
+    np.testing.assert_array_equal(positions.ra, [10.0, np.nan, 30.0])
+    np.testing.assert_array_equal(positions.dec, [0.0, np.nan, 0.0])
+
+
+def test_declination_off_the_sky():
+    positions = read_positions(frame([1.0, 2.0, 3.0], [0.0, 90.5, -91.0]), name="a.csv")
+    assert positions.problems == ["a.csv: 2 of 3 rows have dec outside -90 to 90 deg (first: row 1)"]
+    np.testing.assert_array_equal(positions.usable, [True, False, False])
+
+
+def test_numbers_written_as_text_or_bytes_are_read():
+    positions = read_positions(frame(["129.5", b"130.25", 7]), name="sami.fits")
+    np.testing.assert_array_equal(positions.ra, [129.5, 130.25, 7.0])
+    assert positions.problems == []
+
+
+def test_hours_read_as_degrees_raise_a_suspicion_a_narrow_band_does_not():
+    everywhere, narrow = np.linspace(0.1, 23.9, 50), np.linspace(10, 20, 50)
+    (problem,) = read_positions(frame(everywhere), name="a.csv").problems
+    assert "no ra of 50 rows is beyond 24" in problem and "multiply them by 15" in problem
+    assert read_positions(frame(narrow), name="a.csv").problems == []
+    assert read_positions(frame(everywhere), name="a.csv", ra_unit="hour").problems == []
+
+
+def test_degrees_read_as_hours_are_off_the_sky():
+    positions = read_positions(frame([1.0, 200.0, 300.0]), name="a.csv", ra_unit="hour")
+    assert positions.problems == ["a.csv: 2 of 3 rows have ra outside 0 to 24 hours (first: row 1)"]
+
+
+def test_single_precision_is_remarked_on():
+    positions = read_positions(frame(np.array([200.0, 210.0], np.float32)), name="a.csv")
+    assert "2 of 2 rows have ra in single precision" in positions.problems[0]
+    assert positions.usable.all()
+
+
+def test_missing_columns_name_those_like_them():
+    table = pd.DataFrame({"RA_OBJ": [1.0], "RA_IFU": [1.0], "DEC_OBJ": [1.0]})
+    with pytest.raises(CatalogError, match=r"sami\.fits: no column ra .*did you mean RA_OBJ or RA_IFU\?"):
+        read_positions(table, name="sami.fits")
+    with pytest.raises(CatalogError, match="did you mean declination"):
+        read_positions(pd.DataFrame({"ra": [1.0], "declination": [1.0]}), name="a", dec="Declinaton")
+    with pytest.raises(CatalogError, match="name or add the column"):
+        read_positions(pd.DataFrame({"ra": [1.0], "x": [1.0]}), name="a")
+
+
+def test_no_usable_row_says_why():
+    with pytest.raises(CatalogError, match="no row has a usable position: 2 of 2 rows have no ra"):
+        read_positions(frame([np.nan, np.nan]), name="a.csv")
+    with pytest.raises(CatalogError, match="the table has no rows"):
+        read_positions(frame([]), name="a.csv")
+
+
+def test_unknown_unit():
+    with pytest.raises(ConfigError, match="unknown unit 'radian'"):
+        read_positions(frame([1.0]), name="a.csv", ra_unit="radian")
+
+
+def test_pieces_are_counted_together():
+    reader = PositionReader("big.parquet", ["ra", "dec"])
+    for ra in ([1.0, 2.0], [3.0, np.nan], ["x", "y"]):
+        reader.read(pd.Series(ra), pd.Series([0.0, 0.0]))
+    assert reader.n_rows == 6
+    assert reader.n_usable == 3
+    assert reader.ra_range == (1.0, 3.0)
+    assert reader.problems() == [
+        "big.parquet: 1 of 6 rows has no ra (first: row 3)",
+        "big.parquet: 2 of 6 rows have text in ra where a number belongs, such as 'x' (first: row 4)",
+    ]
+
+
+def test_real_hoyle_catalogue_is_good(realdata):
+    path = next((realdata / "catalogs" / "hoyle2011").glob("*.csv"), None)
+    if path is None:
+        pytest.skip("no CSV of Hoyle et al. 2011 here")
+    positions = read_positions(pd.read_csv(path), name=path.name)
+    assert positions.usable.all()
+    assert positions.problems == []

@@ -1,0 +1,232 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import zoobot_3d
+from zoobot_3d.errors import BundleError
+from zoobot_3d.infer.bundle import FORMAT_VERSION, BundleInfo, describe, load_bundle, read_info, save_bundle, save_info
+from zoobot_3d.networks import build_model
+from zoobot_3d.networks.losses import build_loss
+
+OPTIONS = {"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+
+
+def make(loss: str = "bce"):
+    torch.manual_seed(0)
+    channels = build_loss(loss).out_channels
+    model = build_model("fast_unet", channels, **OPTIONS)
+    info = BundleInfo("fast_unet", model.options, channels, loss, 64, 0.75, training={"rows": {"train": 3}})
+    return model, info
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return save_bundle(tmp_path / "bundle", *make())
+
+
+def edit(bundle, **changes):
+    """Change keys of bundle.json; None removes one."""
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    content |= changes
+    file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+@pytest.mark.parametrize("loss", ["bce", "beta_binomial"])
+def test_round_trip_predicts_the_same(tmp_path, loss):
+    model, info = make(loss)
+    for _ in range(3):  # move the batch statistics away from their start
+        model(torch.rand(2, 3, 64, 64))
+    loaded = load_bundle(save_bundle(tmp_path / "b", model, info))
+    pictures = torch.rand(2, 3, 64, 64)
+    expected = build_loss(loss).fraction(model.eval()(pictures))
+    assert torch.equal(loaded.fraction(loaded.model(pictures)), expected)
+    assert loaded.info == info
+    assert not loaded.model.training
+    assert loaded.path == tmp_path / "b"
+
+
+def test_half_precision_takes_half_the_space_and_predicts_alike(tmp_path, bundle):
+    whole = load_bundle(bundle)
+    half = load_bundle(save_bundle(tmp_path / "half", whole.model, whole.info, half=True))
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (bundle, tmp_path / "half")]
+    assert 0.45 < sizes[1] / sizes[0] < 0.6
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    difference = half.fraction(half.model(picture)) - whole.fraction(whole.model(picture))
+    assert 0 < difference.abs().max() < 2e-3
+
+
+def test_the_default_comes_with_the_package():
+    bundle = load_bundle()
+    assert bundle.path.parent == Path(zoobot_3d.__file__).parent
+    assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 8e6
+    assert bundle.info == read_info("default")
+    assert "recipe" in describe("default")
+    with pytest.raises(BundleError, match="no such folder"):
+        load_bundle("./default")
+
+
+def test_a_bundle_is_replaced_whole(tmp_path, bundle):
+    model, info = make()
+    torch.nn.init.zeros_(next(model.parameters()))
+    save_bundle(bundle, model, info)
+    assert next(load_bundle(bundle).model.parameters()).abs().sum() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]  # nothing temporary is left
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        save_bundle(tmp_path, *make())
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_info_must_describe_the_network(tmp_path):
+    model, _ = make("beta_binomial")
+    with pytest.raises(BundleError, match="4 output channels, info says 2"):
+        save_bundle(tmp_path / "b", model, make("bce")[1])
+
+
+def test_describe(bundle):
+    text = describe(bundle)
+    assert "fast_unet(" in text
+    assert "central 0.75" in text
+    assert '"train": 3' in text
+
+
+def test_a_bundle_of_format_1_still_loads(bundle):
+    edit(bundle, format_version=1, temperature=None, votes=None)  # None removes what format 1 did not know
+    assert set(json.loads((bundle / "bundle.json").read_text())) == {
+        *("format", "format_version", "weights_sha256", "model_name", "model_options", "out_channels", "loss"),
+        *("input_size", "field_fraction", "classes", "n_asked", "training", "zoobot_3d"),
+    }
+    loaded = load_bundle(bundle)
+    assert loaded.info.temperature == (1.0, 1.0) and loaded.info.votes == ()
+    raw = torch.randn(1, 2, 3, 3)
+    assert torch.equal(loaded.fraction(raw), raw.sigmoid())
+    assert "format 1" in describe(bundle)
+
+
+def test_temperature_divides_the_logit_and_leaves_0_and_1(tmp_path):
+    model, info = make()
+    model.add_vote_head(2)
+    info = dataclasses.replace(info, temperature=(2.0, 0.5), votes=("bar_strong", "bar_no"))
+    loaded = load_bundle(save_bundle(tmp_path / "b", model, info))
+    assert loaded.info == info
+    raw = torch.tensor([-200.0, -2, 0, 1, 200]).expand(1, 2, 1, 5)
+    expected = torch.stack([raw[0, 0] / 2, raw[0, 1] / 0.5]).sigmoid()[None]
+    assert torch.allclose(loaded.fraction(raw), expected, atol=1e-6)
+    assert loaded.fraction(raw)[..., [0, 2, 4]].tolist() == [[[[0, 0.5, 1]]] * 2]
+    assert "temperature spiral 2.000, bar 0.500" in describe(tmp_path / "b")
+    assert "votes: bar_strong, bar_no" in describe(tmp_path / "b")
+
+
+def test_a_vote_head_is_kept_and_must_be_named(tmp_path):
+    model, info = make()
+    model.add_vote_head(3)
+    with pytest.raises(BundleError, match="vote head has 3 answers, info names 0"):
+        save_bundle(tmp_path / "b", model, info)
+    columns = ("bar-dr5_strong", "bar-dr5_weak", "bar-dr5_no")
+    loaded = load_bundle(save_bundle(tmp_path / "b", model, dataclasses.replace(info, votes=columns)))
+    assert loaded.info.votes == columns
+    model.eval()
+    features = model.encoder(torch.rand(2, 3, 32, 32))
+    assert torch.equal(loaded.model.vote_head(features), model.vote_head(features))
+
+
+def test_save_info_leaves_the_weights(tmp_path, bundle):
+    weights = bundle / "weights.safetensors"
+    before = weights.stat()
+    info = dataclasses.replace(read_info(bundle), temperature=(1.5, 1.25))
+    save_info(bundle, info)
+    assert load_bundle(bundle).info == info
+    assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert sorted(path.name for path in bundle.iterdir()) == ["bundle.json", "weights.safetensors"]
+    with pytest.raises(BundleError, match="another loss"):
+        save_info(bundle, dataclasses.replace(info, loss="mse"))
+
+
+def test_read_info_needs_no_weights(bundle):
+    (bundle / "weights.safetensors").unlink()
+    assert read_info(bundle).input_size == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": FORMAT_VERSION + 1}, r"has format 3, .* reads up to 2; update it"),
+        ({"format_version": None}, "has no format_version"),
+        ({"format": "other"}, "is not a zoobot-3d bundle"),
+        ({"loss": None, "input_size": None}, "misses loss, input_size"),
+        ({"colour": "blue"}, "has unknown keys colour"),
+        ({"input_size": "64"}, "input_size is '64', which is not of the right type"),
+        ({"field_fraction": 1.5}, "out of range"),
+        ({"classes": ["bar", "spiral"]}, r"classes are \['bar', 'spiral'\]"),
+        ({"model_name": "vast_unet"}, "names a network that cannot be built .*vast_unet"),
+        ({"model_options": {"width": 3}}, "names a network that cannot be built"),
+        ({"loss": "beta_binomial"}, "out_channels is 2, loss beta_binomial needs 4"),
+        ({"temperature": [1.0]}, r"temperature is \[1.0\], not a positive number for each"),
+        ({"temperature": [1.0, 0]}, "not a positive number for each"),
+        ({"temperature": 2.0}, "temperature is 2.0, which is not of the right type"),
+        ({"votes": [3]}, r"votes are \[3\], not names of columns"),
+        ({"weights_sha256": "0"}, r"weights\.safetensors: is not the file that bundle\.json was written with"),
+    ],
+)
+def test_wrong_info(bundle, changes, message):
+    edit(bundle, **changes)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(bundle)
+    assert str(bundle) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_shape_names_the_tensor(bundle):
+    edit(bundle, model_options={**OPTIONS, "widths": [8, 8, 8, 16]})
+    with pytest.raises(BundleError, match=r"has shape \(.*\), the network named in bundle.json has \(.*16"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("drop", "misses 1 tensors, the first"), ("add", "has not, the first extra")]
+)
+def test_missing_and_unknown_tensors(bundle, change, message):
+    file = bundle / "weights.safetensors"
+    weights = load_file(file)
+    if change == "drop":
+        weights.popitem()
+    else:
+        weights["extra"] = torch.zeros(1)
+    save_file(weights, file)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle)
+
+
+def test_truncated_weights(bundle):
+    file = bundle / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(BundleError, match=r"weights\.safetensors: cannot be read"):
+        load_bundle(bundle)
+
+
+def test_missing_weights(bundle):
+    (bundle / "weights.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors: is missing"):
+        load_bundle(bundle)
+
+
+def test_broken_json(bundle):
+    (bundle / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read"):
+        load_bundle(bundle)
+
+
+def test_not_a_bundle(tmp_path):
+    with pytest.raises(BundleError, match="is not a bundle"):
+        load_bundle(tmp_path)
+    with pytest.raises(BundleError, match="no such folder"):
+        load_bundle(tmp_path / "none")

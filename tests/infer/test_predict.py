@@ -1,0 +1,279 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from astropy.io import fits
+from astropy.wcs import WCS
+
+import zoobot_3d
+from zoobot_3d import cli, io
+from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
+from zoobot_3d.infer.bundle import load_bundle, save_bundle
+from zoobot_3d.infer.predict import predict, read_masks, read_masks_and_sigma, run_root
+from zoobot_3d.schema import vote_columns
+from zoobot_3d.sky.grid import PixelGrid
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_bundle):
+    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three good pictures, a blank, a truncated, an empty and an oblong one."""
+    folder = tmp_path / "pictures"
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        io.write_jpeg(folder / f"{name}.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    io.write_png(folder / "blank.png", np.zeros((64, 64, 3), np.uint8))
+    (folder / "cut.jpg").write_bytes((folder / "a.jpg").read_bytes()[:800])
+    (folder / "empty.jpg").touch()
+    io.write_png(folder / "oblong.png", rng.integers(0, 255, (40, 64, 3), dtype=np.uint8))
+    return folder
+
+
+def shards(folder):
+    return pd.concat([pd.read_parquet(path) for path in sorted((folder / "shards").glob("shard-*.parquet"))]).set_index(
+        "id"
+    )
+
+
+def test_a_bad_picture_is_a_row_with_its_reason(pictures, segmenter, tmp_path):
+    summary = predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    assert (summary.predicted, summary.failed, summary.shards) == (3, 4, 1)
+    frame = shards(tmp_path / "out")
+    assert list(frame.index) == ["a", "b", "blank", "c", "cut", "empty", "oblong"]
+    assert frame.loc["cut", "error"] == "cut.jpg: truncated JPEG (no end marker); download it again"
+    assert "blank, every pixel is 0" in frame.loc["blank", "error"]
+    assert "empty file" in frame.loc["empty", "error"]
+    assert "expected a square" in frame.loc["oblong", "error"]
+    assert frame.loc[["cut", "blank"], "spiral_mask_png"].isna().all()
+    assert frame.loc[["a", "b", "c"], "error"].isna().all()
+
+
+@pytest.fixture
+def voters(tiny_bundle, tmp_path) -> list:
+    """Two bundles with vote heads, which share one question."""
+    bundles = []
+    for seed, campaigns in enumerate((["dr5"], ["dr5", "gz2"])):
+        torch.manual_seed(seed)
+        bundle = load_bundle(tiny_bundle)
+        columns = tuple(c for c in vote_columns(campaigns) if c.startswith(("bar-", "has-spiral-arms-")))
+        bundle.model.add_vote_head(len(columns))
+        bundles.append(save_bundle(tmp_path / f"voter{seed}", bundle.model, replace(bundle.info, votes=columns)))
+    return bundles
+
+
+def test_vote_heads_answer_beside_the_masks(pictures, voters, tmp_path):
+    one, two = (zoobot_3d.load_segmenter(bundle, device="cpu", batch_size=2) for bundle in voters)
+    both = zoobot_3d.load_segmenter(voters, device="cpu", batch_size=2)
+    predict(list_galaxies(pictures), both, tmp_path / "out")
+    frame = shards(tmp_path / "out")
+    answers = [name for name in frame if name.endswith("_fraction")]
+    assert answers == both.vote_names and len(answers) == 5 + 4
+    good = frame["error"].isna()
+    assert frame.loc[~good, answers].isna().all(axis=None)
+    for question in ("bar-dr5", "has-spiral-arms-dr5", "bar-gz2", "has-spiral-arms-gz2"):
+        columns = [name for name in answers if name.startswith(f"{question}_")]
+        assert frame.loc[good, columns].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
+    seen = [io.read_picture(pictures / f"{name}.jpg") for name in "abc"]
+    alone = [segmenter.vote_fractions(seen) for segmenter in (one, two)]
+    shared, only_two = "bar-dr5_weak_fraction", "bar-gz2_yes_fraction"
+    assert frame.loc[good, shared].to_numpy() == pytest.approx((alone[0][shared] + alone[1][shared]) / 2, abs=1e-6)
+    assert frame.loc[good, only_two].to_numpy() == pytest.approx(alone[1][only_two], abs=1e-6)
+    assert not np.allclose(alone[0][shared], alone[1][shared], atol=1e-4)
+    assert {name: len(column) for name, column in both.vote_fractions([]).items()} == dict.fromkeys(answers, 0)
+
+
+def test_without_a_vote_head_there_are_no_such_columns(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    assert not [name for name in shards(tmp_path / "out") if name.endswith("_fraction")]
+    assert segmenter.vote_fractions([]) == {}
+
+
+def test_masks_are_those_of_the_segmenter(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    for row, masks in read_masks(tmp_path / "out"):
+        if masks is None:
+            assert row["error"]
+            continue
+        expected = segmenter.segment(io.read_picture(run_root(tmp_path / "out") / row["path"]))
+        np.testing.assert_allclose(masks, expected, atol=0.5 / 255 + 1e-6)
+        assert row["spiral_max"] == pytest.approx(expected[0].max())
+        assert row["bar_area_px"] == (expected[1] > 0.2).sum()
+
+
+def test_a_killed_run_makes_only_what_is_missing(pictures, segmenter, tmp_path):
+    galaxies = list_galaxies(pictures)
+    predict(galaxies, segmenter, tmp_path / "whole", shard_size=2)
+    predict(galaxies, segmenter, tmp_path / "out", shard_size=2)
+    (tmp_path / "out" / "shards" / "shard-00001.parquet").unlink()
+    kept = (tmp_path / "out" / "shards" / "shard-00000.parquet").stat().st_mtime_ns
+    summary = predict(galaxies, segmenter, tmp_path / "out", shard_size=2)
+    assert (summary.predicted, summary.skipped, summary.failed, summary.shards) == (1, 2, 4, 4)
+    assert (tmp_path / "out" / "shards" / "shard-00000.parquet").stat().st_mtime_ns == kept
+    for path in (tmp_path / "whole" / "shards").glob("*.parquet"):
+        assert path.read_bytes() == (tmp_path / "out" / "shards" / path.name).read_bytes()
+
+
+def test_another_input_does_not_mix_with_old_shards(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    with pytest.raises(ConfigError, match="other galaxies, n_galaxies"):
+        predict(list_galaxies(pictures / "a.jpg"), segmenter, tmp_path / "out")
+
+
+@pytest.fixture
+def two_networks(tiny_bundle, tmp_path):
+    """An ensemble of the tiny bundle and one whose weights are a fifth larger; twice would make rounding show."""
+    bundle = load_bundle(tiny_bundle)
+    for parameter in bundle.model.parameters():
+        parameter.mul_(1.2)
+    save_bundle(tmp_path / "other", bundle.model, bundle.info)
+    return zoobot_3d.load_segmenter([tiny_bundle, tmp_path / "other"], device="cpu", batch_size=2)
+
+
+def test_uncertainty_is_written_beside_the_masks(pictures, two_networks, tmp_path):
+    predict(list_galaxies(pictures), two_networks, tmp_path / "out", masks="fits", uncertainty=True)
+    found = 0
+    for row, masks, sigma in read_masks_and_sigma(tmp_path / "out"):
+        if row["error"] is not None and not pd.isna(row["error"]):
+            assert masks is None and sigma is None
+            continue
+        found += 1
+        expected = two_networks.segment_with_uncertainty(io.read_picture(pictures / row["path"]))
+        assert expected[1].max() > 0.01
+        np.testing.assert_allclose(masks, expected[0], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
+        hdu = fits.open(tmp_path / "out" / "masks" / f"{row['id']}_masks.fits")[0]
+        assert [hdu.header[f"CLASS{i}"] for i in range(4)] == ["spiral", "bar", "spiral_sigma", "bar_sigma"]
+        np.testing.assert_allclose(hdu.data[:, ::-1], np.concatenate(expected), atol=1e-5)
+    assert found == 3
+    shard = next((tmp_path / "out" / "shards").glob("*.parquet"))
+    assert pq.read_schema(shard).metadata[b"sigma_full"] == b"0.5"
+    assert [masks is None for _, masks in read_masks(tmp_path / "out")].count(False) == 3
+
+
+def test_sigma_as_png_files(pictures, two_networks, tmp_path):
+    predict(list_galaxies(pictures / "a.jpg"), two_networks, tmp_path / "out", masks="png", uncertainty=True)
+    names = sorted(path.name for path in (tmp_path / "out" / "masks").iterdir())
+    assert names == ["a_bar.png", "a_bar_sigma.png", "a_spiral.png", "a_spiral_sigma.png"]
+    _, sigma = two_networks.segment_with_uncertainty(io.read_picture(pictures / "a.jpg"))
+    content = (tmp_path / "out" / "masks" / "a_bar_sigma.png").read_bytes()
+    np.testing.assert_allclose(io.decode_mask_png(content) * 0.5, sigma[1], atol=0.25 / 255 + 1e-6)
+
+
+def test_no_uncertainty_of_a_single_answer(pictures, segmenter, tmp_path):
+    with pytest.raises(ConfigError, match="has no uncertainty"):
+        predict(list_galaxies(pictures), segmenter, tmp_path / "out", uncertainty=True)
+    assert not (tmp_path / "out").exists()
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    with pytest.raises(BadFileError, match="holds no sigma pictures; predict into another folder"):
+        next(read_masks_and_sigma(tmp_path / "out"))
+
+
+def test_a_resumed_run_must_ask_the_same_way(pictures, tiny_bundle, segmenter, two_networks, tmp_path):
+    galaxies = list_galaxies(pictures)
+    predict(galaxies, segmenter, tmp_path / "one")
+    turned = zoobot_3d.load_segmenter(tiny_bundle, device="cpu", tta=True)
+    with pytest.raises(ConfigError, match="made with other tta;"):
+        predict(galaxies, turned, tmp_path / "one")
+    with pytest.raises(ConfigError, match="made with other bundle;"):
+        predict(galaxies, two_networks, tmp_path / "one")
+    predict(galaxies, two_networks, tmp_path / "two")
+    with pytest.raises(ConfigError, match="made with other uncertainty;"):
+        predict(galaxies, two_networks, tmp_path / "two", uncertainty=True)
+
+
+def test_from_the_command_line(pictures, tiny_bundle, two_networks, tmp_path, capsys):
+    other, out = two_networks.bundles[1].path, tmp_path / "out"
+    command = ["predict", str(pictures), "--out", str(out), "--device", "cpu", "--uncertainty", "--bundle"]
+    assert cli.main([*command, str(tiny_bundle)]) == 2
+    assert "has no uncertainty; give several bundles" in capsys.readouterr().err
+    assert cli.main([*command, str(tiny_bundle), str(other), "--tta"]) == 0
+    run = json.loads((out / "run.json").read_text())
+    assert run["tta"] and run["uncertainty"]
+    asked = zoobot_3d.load_segmenter([tiny_bundle, other], device="cpu", tta=True)
+    expected = asked.segment_with_uncertainty(io.read_picture(pictures / "b.jpg"))
+    masks, sigma = next((m, s) for row, m, s in read_masks_and_sigma(out) if row["id"] == "b")
+    np.testing.assert_allclose(masks, expected[0], atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
+
+
+def test_a_run_of_an_earlier_release_goes_on(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    manifest = tmp_path / "out" / "run.json"
+    run = json.loads(manifest.read_text())
+    assert (run.pop("tta"), run.pop("uncertainty")) == (False, False)
+    manifest.write_text(json.dumps(run))
+    assert predict(list_galaxies(pictures), segmenter, tmp_path / "out").skipped == 3
+
+
+def test_nothing_to_predict_is_an_error(pictures, segmenter, tmp_path):
+    with pytest.raises(Zoobot3DError, match=r"none of 1 galaxies could be predicted; most often: truncated"):
+        predict(list_galaxies(pictures / "cut.jpg"), segmenter, tmp_path / "out")
+
+
+def test_fits_masks_lie_on_the_sky(segmenter, tmp_path):
+    grid = PixelGrid((64, 64), 0.5, ra=10.0, dec=-5.0)
+    cube = np.random.default_rng(0).normal(0.05, 0.05, (3, 64, 64))
+    io.write_cutout(tmp_path / "g.fits", cube, grid)
+    dead = cube.copy()
+    dead[1] = 0
+    io.write_cutout(tmp_path / "dead.fits", dead, grid)
+    io.write_cutout(tmp_path / "void.fits", np.zeros_like(cube), grid)
+    predict(list_galaxies(tmp_path), segmenter, tmp_path / "out", masks="fits")
+    frame = shards(tmp_path / "out")
+    assert frame.loc["g", "ra"] == pytest.approx(10) and frame.loc["g", "pixscale"] == pytest.approx(0.5)
+    assert frame.loc["dead", "warning"].startswith("band r is mostly empty")
+    assert "all-zero image" in frame.loc["void", "error"]
+    hdu = fits.open(tmp_path / "out" / "masks" / "g_masks.fits")[0]
+    assert hdu.data.shape == (2, 64, 64)
+    x, y = WCS(hdu.header).celestial.all_world2pix(10.0, -5.0, 0)
+    assert (x, y) == pytest.approx((31.5, 31.5), abs=1e-6)
+    masks = segmenter.segment(zoobot_3d.rgb_from_grz(cube[:, ::-1].astype(np.float32)))
+    np.testing.assert_allclose(hdu.data[:, ::-1], masks, atol=1e-5)
+
+
+def test_a_catalogue_gives_position_and_scale(pictures, segmenter, tmp_path):
+    frame = pd.DataFrame({"dr8_id": ["1_1", "1_2"], "relative_desi_jpg_loc": ["pictures/a.jpg", None]})
+    frame["ra"], frame["dec"], frame["est_dr5_pixscale"] = 120.0, 30.0, 0.2
+    frame.to_csv(tmp_path / "c.csv", index=False)
+    predict(list_galaxies(tmp_path / "c.csv"), segmenter, tmp_path / "out", masks="png")
+    rows = shards(tmp_path / "out")
+    assert rows.loc["1_1", "pixscale"] == pytest.approx(0.2 * 424 / 64)  # the scale is that of a 424 px picture
+    assert rows.loc["1_2", "error"] == "the catalogue names no picture for this row"
+    spiral = io.decode_mask_png((tmp_path / "out" / "masks" / "1_1_spiral.png").read_bytes())
+    assert spiral.shape == (64, 64)
+
+
+def test_inputs(pictures, tmp_path):
+    assert list(list_galaxies([str(pictures / "a.jpg"), str(pictures / "b.jpg")])["id"]) == ["a", "b"]
+    (pictures / "list.txt").write_text("# mine\na.jpg\n\nb.jpg\n")
+    assert list(list_galaxies(pictures / "list.txt")["file"]) == [str(pictures / "a.jpg"), str(pictures / "b.jpg")]
+    io.write_png(pictures / "sub" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    ids = list_galaxies(pictures)["id"]
+    assert ids.is_unique and "sub_a" in set(ids)
+    with pytest.raises(BadFileError, match="no such file or folder"):
+        list_galaxies(tmp_path / "none")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(BadFileError, match=r"no \.jpg"):
+        list_galaxies(tmp_path / "void")
+    pd.DataFrame({"x": [1]}).to_csv(tmp_path / "c.csv", index=False)
+    with pytest.raises(CatalogError, match="no column of pictures"):
+        list_galaxies(tmp_path / "c.csv")
+
+
+def test_repeated_names_stay_apart(pictures, tmp_path):
+    pd.DataFrame({"id": ["x", "x"], "file_loc": ["pictures/a.jpg", "pictures/b.jpg"]}).to_csv(tmp_path / "c.csv")
+    assert list(list_galaxies(tmp_path / "c.csv")["id"]) == ["x", "x-2"]
+
+
+def test_no_predictions_here(tmp_path):
+    with pytest.raises(BadFileError, match="no shards"):
+        next(read_masks(tmp_path))

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries, symmetry, undo_symmetry
+
+MAPS = torch.arange(2 * 3 * 9).reshape(2, 3, 3, 3).float()
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("index", range(N_SYMMETRIES))
+def test_a_symmetry_is_undone(index):
+    assert torch.equal(undo_symmetry(symmetry(MAPS, index), index), MAPS)
+
+
+def test_the_eight_symmetries_are_all_unlike():
+    corner = torch.tensor([[1, 2, 0], [0, 0, 0], [0, 0, 0]])
+    assert len({tuple(symmetry(corner, index).flatten().tolist()) for index in range(N_SYMMETRIES)}) == 8
+
+
+def test_views_that_disagree_spread():
+    def first_pixel(views):  # says 0.8 in the north-east corner of whatever it sees, and is unsure of 0.01 there
+        maps = torch.zeros(len(views), 1, 2, 2)
+        maps[..., 0, 0] = 0.8
+        return maps, maps / 80
+
+    answer = over_symmetries(first_pixel, torch.zeros(3, 3, 2, 2))
+    assert torch.allclose(answer.mean, torch.full((3, 1, 2, 2), 0.2))  # two of eight views in each corner
+    assert torch.allclose(answer.spread, torch.full((3, 1, 2, 2), 0.8**2 * 0.25 * 0.75))
+    assert torch.allclose(answer.own, torch.full((3, 1, 2, 2), 0.0025))
+
+
+def test_the_law_of_total_variance():
+    means = [np.array([0.2, 0.5]), np.array([0.6, 0.5])]
+    spreads = [np.array([0.01, 0.0]), np.array([0.03, 0.0])]
+    owns = [np.array([0.04, 0.1]), np.array([0.02, 0.3])]
+    mean, variance = combine(means, spreads, owns)
+    np.testing.assert_allclose(mean, [0.4, 0.5])
+    np.testing.assert_allclose(variance, [0.2**2 + 0.02 + 0.03, 0.2], rtol=1e-6)
+
+
+def test_who_says_nothing_of_its_variance_is_not_certain():
+    means = [np.array([0.5]), np.array([0.5])]
+    assert combine(means, [None, None], [np.array([0.04]), None])[1] == pytest.approx(0.04)
+    assert combine(means)[1] == 0
+
+
+def test_who_does_not_see_a_pixel_takes_no_part_there():
+    means = [np.array([0.2, 0.2, NAN]), np.array([0.6, NAN, NAN])]
+    mean, variance = combine(means, [np.array([0.02, 0.02, NAN]), None], [np.array([0.1, 0.1, NAN]), None])
+    np.testing.assert_allclose(mean, [0.4, 0.2, 0])
+    np.testing.assert_allclose(variance, [0.04 + 0.01 + 0.1, 0.02 + 0.1, 0], rtol=1e-6)
+
+
+def test_answers_are_joined():
+    one, two = Answer(torch.zeros(2, 1), own=torch.ones(2, 1)), Answer(torch.ones(3, 1), own=torch.ones(3, 1))
+    joined = Answer.join([one, two])
+    assert joined.mean.flatten().tolist() == [0, 0, 1, 1, 1]
+    assert joined.spread is None and len(joined.own) == 5

@@ -1,0 +1,95 @@
+"""Figures cannot be judged by a test; what they are made from can."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zoobot_3d import io
+from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.errors import BadFileError
+from zoobot_3d.infer.predict import predict
+from zoobot_3d.infer.segmenter import load_segmenter
+from zoobot_3d.report import figures, gallery
+
+PICTURE = np.full((8, 8, 3), 100, np.uint8)
+
+
+def test_overlay_tints_arms_blue_and_bars_orange_and_leaves_the_rest():
+    masks = np.zeros((2, 8, 8), np.float32)
+    masks[0, 0, 0] = masks[1, 7, 7] = 1
+    out = figures.overlay(PICTURE, masks, strength=1.0)
+    assert tuple(out[0, 0]) == (0x56, 0xB4, 0xE9)
+    assert tuple(out[7, 7]) == (0xE6, 0x9F, 0x00)
+    assert (out[3, 3] == 100).all()
+
+
+def test_reliability_draws_a_curve_a_class():
+    curve = {"predicted": [0.1, 0.5], "observed": [0.2, 0.4], "pixels": [100.0, 10.0]}
+    figure = figures.reliability({"spiral": curve, "bar": curve}, {"spiral": 0.1, "bar": 0.2})
+    top = figure.axes[0]
+    assert [text.get_text() for text in top.get_legend().get_texts()] == [
+        "spiral (calibration error 0.100)",
+        "bar (calibration error 0.200)",
+    ]
+    assert top.get_ylabel() == "fraction of volunteers"
+
+
+def test_reliability_of_nothing_predicted_is_an_empty_plot(tmp_path):
+    nothing = {"predicted": [], "observed": [], "pixels": []}
+    figure = figures.reliability({"spiral": nothing, "bar": nothing}, {"spiral": np.nan, "bar": np.nan})
+    io.write_figure(figure, tmp_path / "reliability.png")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][1] == "bar (nothing predicted)"
+    assert (tmp_path / "reliability.png").stat().st_size > 1000
+
+
+def test_training_curves_average_steps_of_an_epoch():
+    log = pd.DataFrame({"epoch": [0, 0, 1], "train_loss_epoch": [1.0, 3.0, 1.0], "val_loss": [np.nan, 2.0, 1.5]})
+    lines = figures.training(log.assign(**{"val_bar_iou_0.2": [np.nan, 0.1, 0.2]})).axes[0].lines
+    np.testing.assert_allclose(lines[0].get_ydata(), [2.0, 1.0])
+
+
+def test_comparison_has_three_panels_a_galaxy(tmp_path):
+    masks = np.zeros((2, 8, 8), np.float32)
+    figure = figures.comparison([PICTURE] * 3, [masks] * 3, [masks] * 3, ["a", "b", "c"], columns=2)
+    assert len([axes for axes in figure.axes if axes.images]) == 9
+    io.write_figure(figure, tmp_path / "f.png")
+    assert io.read_picture(tmp_path / "f.png").shape[2] == 3
+
+
+def test_a_sheet_of_predictions(tmp_path, tiny_bundle):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        io.write_jpeg(tmp_path / "in" / f"{name}.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    predict(list_galaxies(tmp_path / "in"), load_segmenter(tiny_bundle, device="cpu"), tmp_path / "out")
+    gallery.predictions(tmp_path / "out", tmp_path / "sheet.png")
+    assert io.read_picture(tmp_path / "sheet.png").shape[0] > 100
+    for path in (tmp_path / "in").iterdir():
+        path.unlink()
+    with pytest.raises(BadFileError, match="--pictures"):
+        gallery.predictions(tmp_path / "out", tmp_path / "sheet.png")
+
+
+def test_a_sheet_of_predictions_with_uncertainty(tmp_path, tiny_bundle):
+    rng = np.random.default_rng(0)
+    io.write_jpeg(tmp_path / "in" / "a.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    segmenter = load_segmenter(tiny_bundle, device="cpu", tta=True)
+    predict(list_galaxies(tmp_path / "in"), segmenter, tmp_path / "out", uncertainty=True)
+    gallery.predictions(tmp_path / "out", tmp_path / "sheet.png")
+    assert io.read_picture(tmp_path / "sheet.png").shape[1] > 400
+
+
+def test_uncertainty_has_one_scale_for_all_galaxies():
+    masks, sigmas = np.zeros((2, 8, 8)), [np.full((2, 8, 8), level) for level in (0.1, 0.4)]
+    sigmas[0][1, 0, 0] = 0.2  # the larger of the two classes is shown
+    figure = figures.contact_sheet([PICTURE] * 2, [masks] * 2, columns=2, side=8, sigmas=sigmas)
+    first, second, bar = figure.axes
+    shown = [axes.images[0].get_array()[:, 16:] for axes in (first, second)]
+    assert all(part.shape == (8, 8, 3) for part in shown)
+    colours = [(255 * np.array(figures.SIGMA_MAP(level))[:3]).astype(np.uint8) for level in (0.25, 0.5, 1.0)]
+    np.testing.assert_array_equal([shown[0][4, 4], shown[0][0, 0], shown[1][4, 4]], colours)
+    assert "standard deviation" in bar.get_xlabel()
+
+
+def test_no_training_log(tmp_path):
+    with pytest.raises(BadFileError, match=r"no metrics\.csv"):
+        gallery.training(tmp_path, tmp_path / "t.png")
