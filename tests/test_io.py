@@ -116,7 +116,7 @@ def test_tables_by_extension(tmp_path, name):
 
 def test_tables_that_cannot_be_read(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"junk")
-    with pytest.raises(BadFileError, match="cannot be read as a table"):
+    with pytest.raises(BadFileError, match="text, not the kind of table that its name says"):
         io.read_table(tmp_path / "t.parquet")
-    with pytest.raises(BadFileError, match="unknown kind"):
+    with pytest.raises(BadFileError, match="no such file"):
         io.read_table(tmp_path / "t.xls")

@@ -28,7 +28,55 @@ COL_MARKS = "relative_segmap_json_loc"
 COL_SPIRAL_MASK = "relative_spiral_mask_loc"
 COL_BAR_MASK = "relative_bar_mask_loc"
 
+ID_NAMES = (
+    "id",
+    COL_ID,
+    "name",
+    "id_str",
+    "galaxy",
+    "galaxy_id",
+    "galaxyid",
+    "object_id",
+    "objectid",
+    "objname",
+    "object",
+    "iauname",
+    "mangaid",
+    "manga_id",
+    "plateifu",
+    "dr7objid",
+    "dr8objid",
+    "objid",
+    "sdss_id",
+    "specobjid",
+    "nsa_id",
+    "nsaid",
+    "catid",
+    "cataid",
+    "source_id",
+    "targetid",
+    "survey_id",
+    "file_name",
+    "filename",
+    "brickid",
+)
+"""Columns that name galaxies, in small letters, those that are preferred first."""
+
 DEFAULT_MASTER = "data/gz3d_and_desi_master_catalog.parquet"
+
+
+def is_identifier(column: object) -> bool:
+    """Tell whether a column holds names or identifiers, which stay text as written, by its own name."""
+    name = str(column).strip().lower()
+    return name in ID_NAMES or name.endswith(("_id", "_name", "objid", "_loc"))
+
+
+def id_column(columns: Sequence[object]) -> str | None:
+    """Find the column that names galaxies, whatever the case of its letters; None if there is none."""
+    by_lower: dict[str, str] = {}
+    for column in columns:
+        by_lower.setdefault(str(column).strip().lower(), str(column))
+    return next((by_lower[name] for name in ID_NAMES if name in by_lower and name != "brickid"), None)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoobot_3d.catalog.positions import PositionReader, read_positions
+from zoobot_3d.catalog.positions import PositionReader, position_columns, read_positions
 from zoobot_3d.errors import CatalogError, ConfigError
 
 
@@ -38,13 +38,13 @@ def test_the_table_is_not_changed():
     [
         (np.nan, "1 of 3 rows has no ra (first: row 1)"),
         (np.inf, "1 of 3 rows has an infinite ra (first: row 1)"),
-        (-99.0, "1 of 3 rows has ra outside 0 to 360 deg (first: row 1)"),
+        (-199.0, "1 of 3 rows has ra outside 0 to 360 deg (first: row 1)"),
         (360.1, "1 of 3 rows has ra outside 0 to 360 deg (first: row 1)"),
         ("", "1 of 3 rows has no ra (first: row 1)"),
         (None, "1 of 3 rows has no ra (first: row 1)"),
-        ("12:30:45.1", "1 of 3 rows has ra in sexagesimal, not in decimal degrees or hours: convert it (first: row 1)"),
-        ("12h30m", "1 of 3 rows has ra in sexagesimal, not in decimal degrees or hours: convert it (first: row 1)"),
-        ("{unknown}", "1 of 3 rows has text in ra where a number belongs, such as '{unknown}' (first: row 1)"),
+        ("12:30:45.1", "1 of 3 rows has ra and dec in different notations, decimal and sexagesimal (first: row 1)"),
+        ("12,5", "1 of 3 rows has a decimal comma in ra: write a point (first: row 1)"),
+        ("{unknown}", "1 of 3 rows has text in ra that is no angle, such as '{unknown}' (first: row 1)"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_rows(ra, problem):
@@ -52,6 +52,41 @@ def test_what_is_wrong_is_named_with_the_rows(ra, problem):
     assert positions.problems == [f"a.csv: {problem}"]
     np.testing.assert_array_equal(positions.ra, [10.0, np.nan, 30.0])
     np.testing.assert_array_equal(positions.dec, [0.0, np.nan, 0.0])
+
+
+def test_sexagesimal_columns_are_hours_and_degrees():
+    positions = read_positions(frame(["10:56:24", "10h56m24s", "-"], ["+12:30:00", "12d30m", "1"]), name="a.csv")
+    np.testing.assert_allclose(positions.ra, [164.1, 164.1, np.nan])
+    np.testing.assert_allclose(positions.dec, [12.5, 12.5, np.nan])
+
+
+def test_negative_right_ascensions_are_wrapped_and_said():
+    positions = read_positions(frame([-10.5, 20.0]), name="a.csv")
+    np.testing.assert_allclose(positions.ra, [349.5, 20.0])
+    assert positions.problems == ["a.csv: 1 of 2 rows has a negative ra, taken as 360 deg more (first: row 0)"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "ra", "dec"),
+    [("rad", np.pi, 0.5), ("hourangle", 12.0, 0.5), ("arcsec", 648000.0, 0.5), ("deg", 180.0, 0.5)],
+)
+def test_units_that_the_table_records_are_honoured(unit, ra, dec):
+    table = frame([ra], [dec])
+    table.attrs["units"] = {"ra": unit}
+    np.testing.assert_allclose(read_positions(table, name="a.fits").ra, [180.0])
+
+
+def test_a_unit_that_is_no_angle_is_refused():
+    table = frame([1.0])
+    table.attrs["units"] = {"ra": "km"}
+    with pytest.raises(CatalogError, match="column ra has the unit 'km', which is no angle"):
+        read_positions(table, name="a.fits")
+
+
+@pytest.mark.parametrize("names", [("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("Ra_Deg", "Dec_Deg"), ("RA_OBJ", "DEC_OBJ")])
+def test_columns_are_found_under_their_usual_names(names):
+    assert position_columns(["x", *names], "a.csv") == names
+    assert position_columns(["x", *names], "a.csv", names[0].lower(), names[1].lower()) == names
 
 
 def test_declination_off_the_sky():
@@ -116,7 +151,7 @@ def test_pieces_are_counted_together():
     assert reader.ra_range == (1.0, 3.0)
     assert reader.problems() == [
         "big.parquet: 1 of 6 rows has no ra (first: row 3)",
-        "big.parquet: 2 of 6 rows have text in ra where a number belongs, such as 'x' (first: row 4)",
+        "big.parquet: 2 of 6 rows have text in ra that is no angle, such as 'x' (first: row 4)",
     ]
 
 

@@ -215,7 +215,7 @@ def test_catalogue_of_each_kind(gz3d, tmp_path, ending):
     for _, row in frame.iterrows():
         marks = read_gz3d(gz3d / row["file_name"]).marks
         assert [row[name] for name in counts] == [*marks.n_asked.values(), *marks.n_marked.values()]
-        assert row["MANGAID"] == marks.metadata["MANGAID"] and row["nsa_id"] == marks.metadata["nsa_id"]
+        assert row["MANGAID"] == marks.metadata["MANGAID"] and str(row["nsa_id"]) == str(marks.metadata["nsa_id"])
         assert row["ra"] == pytest.approx(marks.metadata["ra"])
 
 

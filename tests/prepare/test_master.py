@@ -117,7 +117,7 @@ def test_a_picture_of_fewer_pixels_has_the_scale_of_its_field(root):
 
 def test_a_broken_record_of_downloads_is_named(root):
     (root / "images" / "fetched.parquet").write_text("no table")
-    with pytest.raises(BadFileError, match=r"fetched\.parquet: cannot be read as a table"):
+    with pytest.raises(BadFileError, match=r"fetched\.parquet: text, not the kind of table"):
         build_master(root / "matches.parquet", root=root)
 
 
@@ -150,7 +150,7 @@ def test_rows_without_a_name_or_there_twice_are_left_out(root, columns, rows, no
     ("columns", "ra", "note"),
     [
         ({"ra": [10.0, np.nan, 0.0]}, [10.0, np.nan, 0.0], "1 of 3 rows has no ra (first: row 1)"),
-        ({"ra": ["10", "far", "0"]}, [10.0, np.nan, 0.0], "1 of 3 rows has text in ra where a number belongs"),
+        ({"ra": ["10", "far", "0"]}, [10.0, np.nan, 0.0], "1 of 3 rows has text in ra that is no angle"),
         ({"ra": [10.0, 11.0, 0.0]}, [10.0, 11.0, 0.0], "1 of 3 rows have (ra, dec) more than 60 arcsec from"),
     ],
 )

@@ -65,7 +65,7 @@ def test_gz2_in_our_columns_is_read_too(tmp_path):
         ("t02_edgeon_a04_yes_count", -1, "no whole number of votes"),
         ("t02_edgeon_a04_yes_count", None, "no whole number of votes"),
         ("t02_edgeon_a04_yes_count", "many", "no whole number of votes"),
-        ("dr7objid", 5.9e17, r"2 of 2 rows have no whole dr7objid \(first: row 0\); read identifiers as integers"),
+        ("dr7objid", 5.9e17, r"1 of 2 rows have no whole dr7objid \(first: row 1\); read identifiers as integers"),
     ],
 )
 def test_gz2_values_that_cannot_be(tmp_path, column, value, message):

@@ -158,6 +158,7 @@ class TableCatalogue:
         self.path, self.name, self.ra, self.dec, self.ra_unit = path, str(path), ra, dec, ra_unit
         self._parquet: pq.ParquetFile | None = None
         self._table: pa.Table | None = None
+        self._units: dict[str, str] = {}  # of FITS and VOTable columns
         if path.suffix.lower() in (".parquet", ".pq"):
             with _one_line(path, "not a readable Parquet file"):
                 # Without pre-buffering a row group is not held whole, however many columns are read.
@@ -184,7 +185,9 @@ class TableCatalogue:
         """Say which columns will be asked for: those of a CSV or FITS file are read here."""
         if self._parquet is None:
             wanted = list(dict.fromkeys([*columns, self.ra, self.dec]))
-            self._table = pa.Table.from_pandas(as_one_kind(read_table(self.path, wanted)), preserve_index=False)
+            frame = read_table(self.path, wanted)
+            self._units = frame.attrs.get("units", {})
+            self._table = pa.Table.from_pandas(as_one_kind(frame), preserve_index=False)
             self.n_rows = self._table.num_rows
 
     def find(self, ra: Floats, dec: Floats, reach: float, *, ra_factor: float, step: Callable[[int], None]) -> Pairs:
@@ -247,7 +250,9 @@ class TableCatalogue:
             yield self._in_degrees(batch)
 
     def _new_reader(self) -> PositionReader:
-        return PositionReader(self.name, self.columns, ra=self.ra, dec=self.dec, ra_unit=self.ra_unit)
+        return PositionReader(
+            self.name, self.columns, ra=self.ra, dec=self.dec, ra_unit=self.ra_unit, units=self._units
+        )
 
     def _in_degrees(self, table: pa.Table) -> pa.Table:
         if self.ra not in table.column_names or self.dec not in table.column_names:

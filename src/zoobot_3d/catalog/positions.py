@@ -1,7 +1,8 @@
 """Positions from a table's columns: degrees where they can be used, NaN and a reason where they cannot.
 
-Finds what goes wrong in real catalogues: absent columns, text, sexagesimal text, NaN, values off the sky, hours taken
-for degrees. Knows nothing of files or matching; a long table may come in pieces (`PositionReader`).
+Finds the columns under their usual names, honours their units, reads text in every notation of
+`zoobot_3d.catalog.angles`, and finds what goes wrong in real catalogues: absent columns, NaN, values off the sky, hours
+taken for degrees. Knows nothing of files or matching; a long table may come in pieces (`PositionReader`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,44 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from zoobot_3d.catalog.angles import Axis, parse_angle
 from zoobot_3d.errors import CatalogError, ConfigError
 
-__all__ = ["PositionReader", "Positions", "RaUnit", "read_positions", "require_columns"]
+__all__ = ["PositionReader", "Positions", "RaUnit", "position_columns", "read_positions", "require_columns"]
 
 RaUnit: TypeAlias = Literal["deg", "hour"]
 DEG_PER_UNIT: Mapping[str, float] = {"deg": 1.0, "hour": 15.0}
 
-_SEXAGESIMAL = r"^\s*[+-]?\d{1,3}\s*[:hd°\s]\s*\d{1,2}"
+_PAIRS = (
+    ("ra", "dec"),
+    ("ra", "de"),
+    ("ra_deg", "dec_deg"),
+    ("radeg", "decdeg"),
+    ("ra_d", "dec_d"),
+    ("raj2000", "dej2000"),
+    ("_raj2000", "_dej2000"),
+    ("raj2000", "decj2000"),
+    ("ra_j2000", "dec_j2000"),
+    ("ra2000", "dec2000"),
+    ("ra_icrs", "de_icrs"),
+    ("ra_icrs", "dec_icrs"),
+    ("alpha_j2000", "delta_j2000"),
+    ("alpha", "delta"),
+    ("right_ascension", "declination"),
+    ("rightascension", "declination"),
+    ("ra_obj", "dec_obj"),
+    ("objra", "objdec"),
+    ("ra_manga", "dec_manga"),
+    ("nsa_ra", "nsa_dec"),
+    ("ra_1", "dec_1"),
+)
+"""Names of the two columns of a position, in small letters, those that are sought first at the beginning."""
+
 _HOURS_ROWS, _HOURS_SPAN = 10, 12.0
 """Fewer rows, or right ascensions in a narrower band, say nothing about the unit."""
 
@@ -50,6 +77,55 @@ class Positions:
         return np.isfinite(self.ra)
 
 
+def position_columns(
+    columns: Iterable[object], name: str, ra: str | None = None, dec: str | None = None
+) -> tuple[str, str]:
+    """Find the columns of right ascension and declination.
+
+    Parameters
+    ----------
+    columns : iterable
+        Those of the table.
+    name : str
+        What to call the table in messages: the file.
+    ra, dec : str, optional
+        Names that the user gave; in any case of letters. By default the usual ones are sought: RA and Dec, RAJ2000 and
+        DEJ2000, ra_deg and dec_deg, and others.
+
+    Returns
+    -------
+    ra, dec : str
+        As the table spells them.
+
+    Raises
+    ------
+    CatalogError
+        If there are none, or only one of the two was given and the other is not found.
+    """
+    have = [str(column) for column in columns]
+    by_lower: dict[str, str] = {}
+    for column in have:
+        by_lower.setdefault(column.strip().lower(), column)
+
+    def spelled(wanted: str) -> str:
+        if wanted not in have and wanted.lower() in by_lower:
+            return by_lower[wanted.lower()]
+        require_columns(have, (wanted,), name)
+        return wanted
+
+    if ra is not None and dec is not None:
+        return spelled(ra), spelled(dec)
+    if (ra is None) != (dec is None):
+        raise CatalogError(
+            f"{name}: only one column of the position is given; name both right ascension and declination"
+        )
+    for pair in _PAIRS:
+        if all(one in by_lower for one in pair):
+            return by_lower[pair[0]], by_lower[pair[1]]
+    require_columns(have, ("ra", "dec"), name)
+    raise AssertionError("require_columns has raised")
+
+
 def read_positions(
     frame: pd.DataFrame, *, name: str, ra: str = "ra", dec: str = "dec", ra_unit: RaUnit = "deg"
 ) -> Positions:
@@ -64,7 +140,7 @@ def read_positions(
     ra, dec : str
         Columns.
     ra_unit : {"deg", "hour"}
-        Unit of ``ra``; ``dec`` is always in degrees.
+        Unit of numbers in ``ra``, where the table itself does not tell; ``dec`` is then in degrees.
 
     Raises
     ------
@@ -73,7 +149,8 @@ def read_positions(
     ConfigError
         If the unit is none of those known.
     """
-    reader = PositionReader(name, list(frame.columns), ra=ra, dec=dec, ra_unit=ra_unit)
+    units = frame.attrs.get("units", {})
+    reader = PositionReader(name, list(frame.columns), ra=ra, dec=dec, ra_unit=ra_unit, units=units)
     right_ascension, declination = reader.read(frame[ra], frame[dec])
     reader.require_some()
     return Positions(right_ascension, declination, reader.problems())
@@ -127,23 +204,35 @@ class PositionReader:
     ra, dec : str
         Those that hold the position.
     ra_unit : {"deg", "hour"}
-        Unit of ``ra``.
+        Unit of numbers in ``ra``, where the table itself does not tell.
+    units : mapping, optional
+        Unit of each column as the table's format records it (TUNIT of FITS), as text that astropy understands.
 
     Raises
     ------
     CatalogError
-        If a column is absent.
+        If a column is absent, or its unit is no angle.
     ConfigError
         If the unit is none of those known.
     """
 
     def __init__(
-        self, name: str, columns: Iterable[object], *, ra: str = "ra", dec: str = "dec", ra_unit: RaUnit = "deg"
+        self,
+        name: str,
+        columns: Iterable[object],
+        *,
+        ra: str = "ra",
+        dec: str = "dec",
+        ra_unit: RaUnit = "deg",
+        units: Mapping[str, str] | None = None,
     ) -> None:
         if ra_unit not in DEG_PER_UNIT:
             raise ConfigError(f"unknown unit {ra_unit!r} of right ascension; use deg or hour")
         require_columns(columns, (ra, dec), name)
         self.name, self.ra_name, self.dec_name, self.ra_unit = name, ra, dec, ra_unit
+        told = {column: _degrees_per_unit(text, column, name) for column, text in (units or {}).items() if text}
+        self._factors = {ra: told.get(ra, DEG_PER_UNIT[ra_unit]), dec: told.get(dec, 1.0)}
+        self._told = ra in told
         self.n_rows = self.n_usable = 0
         self._counts: dict[str, tuple[int, int]] = {}  # what is wrong -> rows, first row
         self.ra_range = (np.inf, -np.inf)  # deg, of the usable rows read
@@ -161,12 +250,19 @@ class PositionReader:
         ra, dec : numpy.ndarray
             (N,) float64, deg, ra in 0-360; both NaN where the row cannot be used.
         """
-        right_ascension, declination = self._numbers(ra, self.ra_name), self._numbers(dec, self.dec_name)
-        right_ascension *= DEG_PER_UNIT[self.ra_unit]
-        top = "360 deg" if self.ra_unit == "deg" else "24 hours"
+        right_ascension, ra_sixties = self._degrees(ra, self.ra_name, "ra")
+        declination, dec_sixties = self._degrees(dec, self.dec_name, "dec")
+        both = np.isfinite(right_ascension) & np.isfinite(declination)
+        mixed = both & (ra_sixties != dec_sixties)
+        self._count(f"{self.ra_name} and {self.dec_name} in different notations, decimal and sexagesimal", mixed)
+        right_ascension[mixed] = np.nan
+        top = "360 deg" if self._factors[self.ra_name] == 1 else "24 hours"
         with np.errstate(invalid="ignore"):
-            off_ra = np.isfinite(right_ascension) & ~((right_ascension >= 0) & (right_ascension <= 360))
+            negative = (right_ascension < 0) & (right_ascension >= -180)
+            off_ra = np.isfinite(right_ascension) & ~((right_ascension >= -180) & (right_ascension <= 360))
             off_dec = np.isfinite(declination) & (np.abs(declination) > 90)
+        self._count(f"a negative {self.ra_name}, taken as 360 deg more", negative)
+        right_ascension[negative] += 360.0
         self._count(f"{self.ra_name} outside 0 to {top}", off_ra)
         self._count(f"{self.dec_name} outside -90 to 90 deg", off_dec)
         bad = off_ra | off_dec | ~np.isfinite(right_ascension) | ~np.isfinite(declination)
@@ -187,7 +283,7 @@ class PositionReader:
     def maybe_hours(self) -> bool:
         """Whether the rows read may hold hours for degrees: none beyond 24, spread over half of that or more."""
         low, high = self.ra_range
-        return self.n_usable >= _HOURS_ROWS and high <= 24 and high - low >= _HOURS_SPAN
+        return not self._told and self.n_usable >= _HOURS_ROWS and high <= 24 and high - low >= _HOURS_SPAN
 
     def problems(self) -> list[str]:
         """One line for each kind of problem in all rows read."""
@@ -214,40 +310,72 @@ class PositionReader:
             why = "; ".join(line.removeprefix(f"{self.name}: ") for line in self.problems()) or "the table has no rows"
             raise CatalogError(f"{self.name}: no row has a usable position: {why}")
 
-    def _numbers(self, values: pd.Series[Any], column: str) -> NDArray[np.float64]:
-        """Float64 copy of a column; what is not a finite number is counted and NaN."""
+    def _degrees(
+        self, values: pd.Series[Any], column: str, axis: Axis
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Degrees of a column, and which rows were sexagesimal; what has no meaning is counted and NaN."""
+        factor = self._factors[column]
+        sixties = np.zeros(len(values), np.bool_)
         if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
             numbers = values.to_numpy(np.float64, na_value=np.nan, copy=True)
             self._count(f"no {column}", np.isnan(numbers))
             if values.dtype == np.float32:
                 everywhere = np.ones(numbers.size, np.bool_)
                 self._count(f"{column} in single precision, good to 0.05 arcsec at best", everywhere)
+            numbers *= factor
         else:
-            numbers = self._from_text(values, column)
+            numbers, sixties = self._from_text(values, column, axis)
         infinite = np.isinf(numbers)
         self._count(f"an infinite {column}", infinite)
         numbers[infinite] = np.nan
-        return numbers
+        return numbers, sixties
 
-    def _from_text(self, values: pd.Series[Any], column: str) -> NDArray[np.float64]:
+    def _from_text(
+        self, values: pd.Series[Any], column: str, axis: Axis
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         # Byte strings are what SAMI's FITS download has.
         text = values.map(lambda value: value.decode("ascii", "replace") if isinstance(value, bytes) else value)
         numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
+        numbers *= self._factors[column]
         words = text.fillna("").astype(str).str.strip()
         lost = np.isnan(numbers)
         empty = words.str.lower().isin(["", "nan", "null", "none", "--"]).to_numpy(np.bool_)
-        sexagesimal = words.str.match(_SEXAGESIMAL).to_numpy(np.bool_) & lost
-        other = lost & ~empty & ~sexagesimal
         self._count(f"no {column}", lost & empty)
-        self._count(f"{column} in sexagesimal, not in decimal degrees or hours: convert it", sexagesimal)
+        sixties, comma, other = (np.zeros(len(numbers), np.bool_) for _ in range(3))
+        for index in np.flatnonzero(lost & ~empty):
+            try:
+                numbers[index], sixties[index] = parse_angle(words.iloc[index], axis)
+            except ValueError as error:
+                (comma if "decimal comma" in str(error) else other)[index] = True
+        self._count(f"a decimal comma in {column}: write a point", comma)
         example = words[other].iloc[0][:30] if other.any() else ""
-        kind = f"text in {column} where a number belongs"
+        kind = f"text in {column} that is no angle"
         known = next((key for key in self._counts if key.startswith(kind)), None)
         self._count(known or f"{kind}, such as '{example}'", other)
-        return numbers
+        return numbers, sixties
 
     def _count(self, what: str, where: NDArray[np.bool_]) -> None:
         rows = int(np.count_nonzero(where))
         if rows:
             before, first = self._counts.get(what, (0, self.n_rows + int(np.argmax(where))))
             self._counts[what] = (before + rows, first)
+
+
+def _degrees_per_unit(text: str, column: str, name: str) -> float:
+    """Degrees in one unit of a column.
+
+    Raises
+    ------
+    CatalogError
+        If the text is no unit of angle.
+    """
+    known = {"h": "hourangle", "hour": "hourangle", "hours": "hourangle", "hr": "hourangle", "degrees": "deg"}
+    words = text.strip().lower()
+    if '"' in words or ":" in words:  # "h:m:s" tells how text is written, not what a number means
+        return 1.0
+    try:
+        return float(u.Unit(known.get(words, text.strip())).to(u.deg))
+    except (ValueError, TypeError, u.UnitsError):
+        raise CatalogError(
+            f"{name}: column {column} has the unit {text!r}, which is no angle; give the columns of the position"
+        ) from None

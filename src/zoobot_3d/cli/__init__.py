@@ -16,13 +16,23 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from zoobot_3d import __version__
-from zoobot_3d.cli import data, fetch, imports, learn, simulated, sweep
+from zoobot_3d.cli import data, evaluate, fetch, figures, imports, predict, simulated, sweep, train
 from zoobot_3d.cli.command import Command
 from zoobot_3d.errors import ConfigError, Zoobot3DError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (*simulated.COMMANDS, fetch.FETCH, *data.COMMANDS, *learn.COMMANDS, *sweep.COMMANDS, *imports.COMMANDS)
+COMMANDS = (
+    *simulated.COMMANDS,
+    fetch.FETCH,
+    *data.COMMANDS,
+    *train.COMMANDS,
+    *predict.COMMANDS,
+    *evaluate.COMMANDS,
+    *figures.COMMANDS,
+    *sweep.COMMANDS,
+    *imports.COMMANDS,
+)
 
 
 class _Parser(argparse.ArgumentParser):

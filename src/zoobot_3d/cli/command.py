@@ -85,3 +85,16 @@ def cluster_option(parser: argparse.ArgumentParser) -> None:
         default="local",
         help="where to work: local[:N processes], tcp://host:port (a Dask scheduler), slurm:conf/slurm.yaml",
     )
+
+
+def bundle_options(parser: argparse.ArgumentParser) -> None:
+    """Add which networks are asked, and how."""
+    parser.add_argument(
+        "--bundle",
+        default=["default"],
+        nargs="+",
+        help="folder of a trained bundle; several make an ensemble; by default the one that comes with the package",
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="show each picture in its 8 orientations and take the mean; 8 times as slow"
+    )

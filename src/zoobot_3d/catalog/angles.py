@@ -1,0 +1,233 @@
+"""Right ascensions and declinations written as text, in every notation that has one meaning.
+
+Understood are decimal degrees (``164.1``, ``164.1d``, ``164.1 deg``, ``164.1°``), decimal hours with their unit
+(``10.94h``), and sexagesimal text with colons, blanks or units (``10:56:24``, ``10 56 24``, ``10h56m24s``, ``12d30m``,
+``12°30′00″``). Sexagesimal text without a unit is hours in right ascension and degrees in declination, as the IAU
+recommends. What can be read in two ways is refused. Knows nothing of tables.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from zoobot_3d.errors import ConfigError
+
+__all__ = ["Position", "clean_text", "parse_angle", "parse_position", "parse_positions", "wrap_ra"]
+
+Axis = Literal["ra", "dec"]
+
+_SAME = {
+    **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "-"),
+    **dict.fromkeys("\ufe62\uff0b", "+"),
+    **dict.fromkeys("\u00a0\u2007\u2009\u200a\u202f\u3000\t\r\n", " "),
+    **dict.fromkeys("\u00b0\u00ba\u02da", "d"),
+    **dict.fromkeys("\u2032\u2019\u02b9\u00b4", "'"),
+    **dict.fromkeys("\u2033\u201d\u02ba", '"'),
+    **dict.fromkeys("\u200b\u200e\u200f\ufeff", ""),
+}
+_DASHES = str.maketrans(_SAME)
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_DECIMAL = re.compile(
+    rf"([+-]?)\s*({_NUMBER})\s*(degrees|degree|degs|deg|d|hours|hour|hourangle|hrs|hr|h|radians|rad)?"
+)
+_FIELD = r"(\d+(?:\.\d*)?|\.\d+)"
+_SEXAGESIMAL = (
+    re.compile(rf"([+-]?)\s*{_FIELD}()\s*:\s*{_FIELD}(?:\s*:\s*{_FIELD})?"),
+    re.compile(rf"([+-]?)\s*{_FIELD}()\s+{_FIELD}(?:\s+{_FIELD})?"),
+    re.compile(rf"([+-]?)\s*{_FIELD}\s*(h|d|deg)\s*{_FIELD}\s*(?:m|')\s*(?:{_FIELD}\s*(?:s|\"|'')?)?"),
+)
+_PER_UNIT = {"": 1.0, "d": 1.0, "h": 15.0, "r": math.degrees(1.0)}
+
+
+@dataclass(frozen=True)
+class Position:
+    """A position as it was understood.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Degrees, ra in 0-360.
+    note : str
+        What a reader should know of how it was understood; empty if it was written plainly.
+    """
+
+    ra: float
+    dec: float
+    note: str = ""
+
+
+def clean_text(text: str) -> str:
+    """Write every kind of minus, blank, degree sign and prime in ASCII."""
+    return " ".join(text.translate(_DASHES).split())
+
+
+def parse_angle(text: str, axis: Axis) -> tuple[float, bool]:
+    """Read one right ascension or declination.
+
+    Parameters
+    ----------
+    text : str
+        In any notation of this module.
+    axis : {"ra", "dec"}
+        Decides what sexagesimal text without a unit means: hours or degrees.
+
+    Returns
+    -------
+    degrees : float
+        Not yet checked to lie on the sky.
+    sexagesimal : bool
+        Whether it was written in fields of 60.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these; the message says what is wrong.
+    """
+    words = clean_text(text).lower()
+    if match := _DECIMAL.fullmatch(words):
+        sign, number, unit = match.groups()
+        unit = (unit or "")[:1]
+        if unit == "h" and axis == "dec":
+            raise ValueError(f"{text!r} has hours in a declination")
+        value = float(number) * _PER_UNIT[unit]
+        return (-value if sign == "-" else value), False
+    for pattern in _SEXAGESIMAL:
+        if match := pattern.fullmatch(words):
+            sign, first, unit, minutes, seconds = match.groups()
+            value = _sixties(text, first, minutes, seconds)
+            if unit == "h" and axis == "dec":
+                raise ValueError(f"{text!r} has hours in a declination")
+            if unit == "h" or (not unit and axis == "ra"):
+                value *= 15.0
+            return (-value if sign == "-" else value), True
+    if re.fullmatch(r"[+-]?\d+,\d+", words):
+        raise ValueError(f"{text!r} has a decimal comma; write a point")
+    raise ValueError(f"{text!r} is no angle")
+
+
+def _sixties(text: str, first: str, minutes: str, seconds: str | None) -> float:
+    whole = [first] if seconds is None else [first, minutes]
+    if any("." in field for field in whole):
+        raise ValueError(f"{text!r} has a fraction before its last field")
+    if float(minutes) >= 60 or float(seconds or 0) >= 60:
+        raise ValueError(f"{text!r} has minutes or seconds of 60 or more")
+    return float(first) + float(minutes) / 60 + float(seconds or 0) / 3600
+
+
+def wrap_ra(ra: float) -> float:
+    """Bring a right ascension of -180 to 0 deg, as some tables count, into 0-360.
+
+    Raises
+    ------
+    ValueError
+        If it lies beyond -180 to 360 deg.
+    """
+    if not -180 <= ra <= 360:
+        raise ValueError(f"right ascension {ra:g} deg is outside 0 to 360")
+    return ra % 360
+
+
+def parse_position(text: str) -> Position:
+    """Read a right ascension and a declination from one text.
+
+    Parameters
+    ----------
+    text : str
+        Both in the same kind of notation, apart by blanks, a comma or a semicolon.
+
+    Returns
+    -------
+    Position
+
+    Raises
+    ------
+    ConfigError
+        If the text has no meaning, or more than one.
+    """
+    words = clean_text(text)
+    reasons: list[str] = []
+    found: list[Position] = []
+    for ra_text, dec_text in _halves(words):
+        try:
+            found.append(_pair(ra_text, dec_text))
+        except ValueError as error:
+            reasons.append(str(error))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        reason = "it can be read in two ways; write the declination with its sign, or use colons"
+    elif re.search(r"\d,\d+(\s|$)", words) and not re.search(r"\d\.\d", words):
+        reason = "it has decimal commas; write points"
+    else:
+        # The split in the middle is the likeliest one to be meant.
+        reason = reasons[len(reasons) // 2] if reasons else "it needs a right ascension and a declination"
+    raise ConfigError(
+        f"{text!r}: not a position ({reason}); write 'RA Dec' in degrees, '164.1 12.5', or '10:56:24 +12:30:00'"
+    )
+
+
+def _halves(words: str) -> list[tuple[str, str]]:
+    """Every way to cut a text into a right ascension and a declination."""
+    for mark in (";", ","):
+        if words.count(mark) == 1:
+            left, right = (half.strip() for half in words.split(mark))
+            plain = all(re.fullmatch(r"[+-]?\d+", half) for half in (left, right))
+            if mark == "," and plain and not re.search(r", | ,", words):
+                return []  # 164,1 may be a number with a decimal comma
+            return [(left, right)] if left and right else []
+        if mark in words:
+            return []
+    tokens = words.split(" ")
+    return [(" ".join(tokens[:cut]), " ".join(tokens[cut:])) for cut in range(1, len(tokens))]
+
+
+def _pair(ra_text: str, dec_text: str) -> Position:
+    ra, ra_sexagesimal = parse_angle(ra_text, "ra")
+    dec, dec_sexagesimal = parse_angle(dec_text, "dec")
+    has_unit = re.compile(r"[a-z'\"]", re.IGNORECASE)
+    if ra_sexagesimal != dec_sexagesimal and not (has_unit.search(ra_text) and has_unit.search(dec_text)):
+        raise ValueError("decimal and sexagesimal notation are mixed")
+    if abs(dec) > 90:
+        raise ValueError(f"declination {dec:g} deg is outside -90 to 90")
+    wrapped = wrap_ra(ra)
+    note = f"right ascension {ra:g} deg is taken as {wrapped:g}" if ra < 0 else ""
+    return Position(wrapped, dec, note)
+
+
+def parse_positions(words: list[str]) -> list[Position]:
+    """Read positions from the words of a command line, each position quoted or not.
+
+    Parameters
+    ----------
+    words : list of str
+        ``["164.1 12.5"]``, ``["164.1", "12.5"]``, or several positions.
+
+    Returns
+    -------
+    list of Position
+
+    Raises
+    ------
+    ConfigError
+        If they have no meaning, or more than one.
+    """
+    readings: list[list[Position]] = []
+    first: ConfigError | None = None
+    ways = [[" ".join(words)], words]
+    if len(words) % 2 == 0:
+        ways.append([" ".join(words[i : i + 2]) for i in range(0, len(words), 2)])
+    for texts in ways:
+        try:
+            readings.append([parse_position(text) for text in texts])
+        except ConfigError as error:
+            first = first or error
+    distinct = [reading for i, reading in enumerate(readings) if reading not in readings[:i]]
+    if len(distinct) == 1:
+        return distinct[0]
+    if distinct:
+        raise ConfigError(f"{' '.join(words)!r}: can be read as one position or as several; quote each position")
+    assert first is not None
+    raise first

@@ -1,0 +1,49 @@
+"""The command that trains a network."""
+
+from __future__ import annotations
+
+import argparse
+
+from zoobot_3d.cli.command import Command
+from zoobot_3d.schema import DEFAULT_MASTER
+
+__all__ = ["COMMANDS"]
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", help="folder for the bundle, logs (CSV, TensorBoard) and checkpoints")
+    parser.add_argument("--config", help="YAML file with any of the keys below; options given here come after it")
+    parser.add_argument("--restart", action="store_true", help="begin anew instead of going on with the run in OUT")
+    parser.add_argument(
+        "--init",
+        metavar="BUNDLE",
+        help="fine-tune this bundle ('default': the package's own); the setting train.init",
+    )
+    parser.add_argument("--logger", help="tensorboard or wandb, beside CSV; the setting train.logger")
+    from zoobot_3d.config.reading import setting_help  # the keys, their units and defaults
+
+    parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
+
+
+def _train(args: argparse.Namespace) -> None:
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from zoobot_3d.learn.settings import load_config
+    from zoobot_3d.learn.train import train
+
+    given = {"train.init": args.init, "train.logger": args.logger}
+    settings = [*args.settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    bundle = train(load_config(args.config, settings), args.out, resume=not args.restart)
+    rank_zero_only(print)(f"bundle: {bundle}")  # several processes may train together
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "train a network on a master catalogue and write it as a bundle",
+        "Every key of the configuration is an option. Killed, it goes on with the same command.",
+        "zoobot3d train results --config conf/default.yaml --data.catalog survey/" + DEFAULT_MASTER,
+        _train_options,
+        _train,
+    ),
+)

@@ -1,0 +1,35 @@
+"""Files: FITS, JPEG, PNG, tables, and writing that is whole or not at all. The only place where rows are flipped.
+
+In memory row 0 is north; FITS files start in the south unless their WCS says otherwise, pictures start in the north.
+Must not know what is done with what was read.
+
+Public: `read_picture`, `read_cutout`, `read_table`, `write_mask_fits`, `write_table`, `write_atomic`.
+"""
+
+from zoobot_3d.io.cubes import read_cutout, write_cutout, write_mask_fits
+from zoobot_3d.io.files import atomic_path, check_regular, file_stem, write_atomic, write_figure
+from zoobot_3d.io.pictures import JPEG_QUALITY, decode_mask_png, encode_mask_png, read_picture, write_jpeg, write_png
+from zoobot_3d.io.tables import TABLES, as_one_kind, read_table, table_columns, write_parquet, write_table
+
+__all__ = [
+    "JPEG_QUALITY",
+    "TABLES",
+    "as_one_kind",
+    "atomic_path",
+    "check_regular",
+    "decode_mask_png",
+    "encode_mask_png",
+    "file_stem",
+    "read_cutout",
+    "read_picture",
+    "read_table",
+    "table_columns",
+    "write_atomic",
+    "write_cutout",
+    "write_figure",
+    "write_jpeg",
+    "write_mask_fits",
+    "write_parquet",
+    "write_png",
+    "write_table",
+]
