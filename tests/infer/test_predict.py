@@ -14,6 +14,7 @@ from zoobot_3d import cli, io
 from zoobot_3d.catalog.reading import list_galaxies
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.infer.bundle import load_bundle, save_bundle
+from zoobot_3d.infer.mask_files import export_masks
 from zoobot_3d.infer.predict import predict, read_masks, read_masks_and_sigma, run_root
 from zoobot_3d.schema import vote_columns
 from zoobot_3d.sky.grid import PixelGrid
@@ -122,10 +123,154 @@ def test_a_killed_run_makes_only_what_is_missing(pictures, segmenter, tmp_path):
         assert path.read_bytes() == (tmp_path / "out" / "shards" / path.name).read_bytes()
 
 
-def test_another_input_does_not_mix_with_old_shards(pictures, segmenter, tmp_path):
+def test_one_picture_more_adds_a_row(pictures, segmenter, tmp_path):
+    added = (pictures / "b.jpg").rename(tmp_path / "b.jpg")
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out", masks="png")
+    added.rename(pictures / "b.jpg")
+    summary = predict(list_galaxies(pictures), segmenter, tmp_path / "out", masks="png")
+    assert (summary.predicted, summary.skipped, summary.failed, summary.shards) == (1, 2, 4, 2)
+    assert sorted(shards(tmp_path / "out").index) == ["a", "b", "blank", "c", "cut", "empty", "oblong"]
+    (pictures / "a.jpg").unlink()
+    summary = predict(list_galaxies(pictures), segmenter, tmp_path / "out", masks="png")
+    assert (summary.predicted, summary.skipped, summary.left) == (0, 2, 1)
+    assert "1 galaxies of an earlier run are no longer in the input" in str(summary)
+
+
+def test_a_changed_picture_is_predicted_again_in_its_place(pictures, segmenter, tmp_path):
+    galaxies = list_galaxies(pictures)
+    predict(galaxies, segmenter, tmp_path / "out", shard_size=2, masks="fits")
+    before = shards(tmp_path / "out")
+    rng = np.random.default_rng(7)
+    io.write_jpeg(pictures / "b.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    io.write_jpeg(pictures / "cut.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))  # repaired
+    summary = predict(galaxies, segmenter, tmp_path / "out", shard_size=2, masks="fits")
+    assert (summary.predicted, summary.changed, summary.skipped, summary.failed) == (2, 2, 2, 3)
+    after = shards(tmp_path / "out")
+    assert list(after.index) == list(before.index)
+    assert after.loc["b", "spiral_mask_png"] != before.loc["b", "spiral_mask_png"]
+    assert after.loc["a", "spiral_mask_png"] == before.loc["a", "spiral_mask_png"]
+    assert pd.isna(after.loc["cut", "error"])
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip", "swap", "remove"])
+def test_damaged_shards_are_seen_and_healed(pictures, segmenter, tmp_path, harm):
+    galaxies, out = list_galaxies(pictures), tmp_path / "out"
+    predict(galaxies, segmenter, out, shard_size=2)
+    whole = {path.name: path.read_bytes() for path in (out / "shards").iterdir()}
+    first, second = sorted((out / "shards").iterdir())[:2]
+    if harm == "truncate":
+        first.write_bytes(first.read_bytes()[:-40])
+    elif harm == "flip":
+        content = bytearray(first.read_bytes())
+        content[len(content) // 2] ^= 1
+        first.write_bytes(content)
+    elif harm == "swap":
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+    else:
+        first.unlink()
+    with pytest.raises(BadFileError, match="run the same zoobot3d predict again"):
+        list(read_masks(out))
+    summary = predict(galaxies, segmenter, out, shard_size=2)
+    assert summary.damaged == (2 if harm == "swap" else 1)
+    assert {path.name: path.read_bytes() for path in (out / "shards").iterdir()} == whole
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "junk"])
+def test_a_lost_or_broken_record_of_the_run_is_made_again(pictures, segmenter, tiny_bundle, tmp_path, content):
+    galaxies, out = list_galaxies(pictures), tmp_path / "out"
+    predict(galaxies, segmenter, out)
+    record = (out / "run.json").read_text()
+    (out / "run.json").unlink()
+    if content is not None:
+        (out / "run.json").write_text(content)
+    turned = zoobot_3d.load_segmenter(tiny_bundle, device="cpu", tta=True)
+    with pytest.raises(ConfigError, match="made with other tta"):
+        predict(galaxies, turned, out)
+    assert predict(galaxies, segmenter, out).skipped == 3
+    assert json.loads((out / "run.json").read_text()) == json.loads(record)
+
+
+def test_a_deleted_folder_of_masks_is_made_again_and_export_makes_the_same(pictures, segmenter, tmp_path):
+    galaxies, out = list_galaxies(pictures), tmp_path / "out"
+    predict(galaxies, segmenter, out, masks="fits")
+    files = {path.name: path.read_bytes() for path in (out / "masks").iterdir()}
+    assert len(files) == 3
+    for path in (out / "masks").iterdir():
+        path.unlink()
+    predict(galaxies, segmenter, out, masks="fits")
+    assert {path.name: path.read_bytes() for path in (out / "masks").iterdir()} == files
+    summary = export_masks(out, "fits", out=tmp_path / "again")
+    assert (summary.written, summary.skipped, summary.without) == (3, 0, 4)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
+    assert export_masks(out, "fits", out=tmp_path / "again").skipped == 3
+
+
+def test_binary_masks(pictures, segmenter, tmp_path, capsys):
+    out = tmp_path / "out"
+    predict(list_galaxies(pictures), segmenter, out)
+    assert cli.main(["export", str(out), "--format", "fits", "--threshold", "0.3"]) == 0
+    masks = next(masks for row, masks in read_masks(out) if row["id"] == "a")
+    with fits.open(out / "masks_0.3" / "a_masks.fits") as hdus:
+        found = hdus["BAR"].data[::-1]
+        assert hdus["BAR"].header["THRESHLD"] == 0.3
+    inside = np.isfinite(found)
+    assert set(np.unique(found[inside])) <= {0.0, 1.0}
+    np.testing.assert_array_equal(found[inside], (masks[1] >= 0.3)[inside])
+    assert cli.main(["export", str(out), "--format", "png", "--threshold", "1.5"]) == 2
+    assert "give a fraction of volunteers" in capsys.readouterr().err
+
+
+def test_outside_the_field_fits_masks_are_nan(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures / "a.jpg"), segmenter, tmp_path / "out", masks="fits")
+    data = fits.getdata(tmp_path / "out" / "masks" / "a_masks.fits", "SPIRAL")
+    inside = np.isfinite(data)
+    assert inside.any(axis=1).sum() == 48 and inside.any(axis=0).sum() == 48  # 0.75 of 64 pixels
+    assert not inside[:8].any() and inside[8:56, 8:56].all()
+
+
+def test_names_that_clash_as_files_get_their_own(pictures, segmenter, tmp_path):
+    names = ["M 51", "M_51", "m_51", "M/51", "x" * 300, "Méchain", "M 51"]
+    frame = pd.DataFrame({"id": names, "file_loc": ["pictures/a.jpg"] * len(names)})
+    frame.to_csv(tmp_path / "c.csv", index=False)
+    galaxies = list_galaxies(tmp_path / "c.csv")
+    assert list(galaxies["id"]) == [*names[:-1], "M 51-2"]
+    summary = predict(galaxies, segmenter, tmp_path / "out", masks="fits")
+    assert summary.predicted == len(names)
+    stems = shards(tmp_path / "out")["file_stem"]
+    assert stems.str.casefold().is_unique
+    assert {f"{stem}_masks.fits" for stem in stems} == {path.name for path in (tmp_path / "out" / "masks").iterdir()}
+    assert predict(galaxies, segmenter, tmp_path / "out", masks="fits").skipped == len(names)
+
+
+def test_outputs_never_become_inputs(pictures, segmenter, tmp_path):
+    for _ in range(2):
+        galaxies = list_galaxies(pictures, leave_out=pictures / "out")
+        predict(galaxies, segmenter, pictures / "out", masks="png")
+    assert len(galaxies) == 7
+    assert len(list_galaxies(pictures)) == 7  # a folder of predictions is known by itself
+
+
+def test_whatever_one_file_raises_is_its_row(pictures, segmenter, tmp_path, monkeypatch):
+    real = io.read_picture
+
+    def read(path):
+        if str(path).endswith("b.jpg"):
+            raise RuntimeError("a bug\nof two lines")
+        return real(path)
+
+    monkeypatch.setattr("zoobot_3d.io.read_picture", read)
     predict(list_galaxies(pictures), segmenter, tmp_path / "out")
-    with pytest.raises(ConfigError, match="other galaxies, n_galaxies"):
-        predict(list_galaxies(pictures / "a.jpg"), segmenter, tmp_path / "out")
+    assert shards(tmp_path / "out").loc["b", "error"] == "b.jpg: RuntimeError: a bug"
+
+
+def test_two_predictions_in_one_folder(pictures, segmenter, tmp_path):
+    from zoobot_3d.compute.locks import folder_lock
+
+    with folder_lock(tmp_path / "out", "a prediction"), pytest.raises(BadFileError, match="a prediction is running"):
+        predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    assert predict(list_galaxies(pictures), segmenter, tmp_path / "out").predicted == 3
 
 
 @pytest.fixture
@@ -150,9 +295,10 @@ def test_uncertainty_is_written_beside_the_masks(pictures, two_networks, tmp_pat
         assert expected[1].max() > 0.01
         np.testing.assert_allclose(masks, expected[0], atol=0.5 / 255 + 1e-6)
         np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
-        hdu = fits.open(tmp_path / "out" / "masks" / f"{row['id']}_masks.fits")[0]
-        assert [hdu.header[f"CLASS{i}"] for i in range(4)] == ["spiral", "bar", "spiral_sigma", "bar_sigma"]
-        np.testing.assert_allclose(hdu.data[:, ::-1], np.concatenate(expected), atol=1e-5)
+        with fits.open(tmp_path / "out" / "masks" / f"{row['id']}_masks.fits") as hdus:
+            assert [hdu.name for hdu in hdus[1:]] == ["SPIRAL", "BAR", "SPIRAL_SIGMA", "BAR_SIGMA"]
+            planes = np.stack([hdu.data[::-1] for hdu in hdus[1:]])
+        np.testing.assert_allclose(np.nan_to_num(planes), np.concatenate(expected), atol=0.5 / 255 + 1e-6)
     assert found == 3
     shard = next((tmp_path / "out" / "shards").glob("*.parquet"))
     assert pq.read_schema(shard).metadata[b"sigma_full"] == b"0.5"
@@ -205,15 +351,6 @@ def test_from_the_command_line(pictures, tiny_bundle, two_networks, tmp_path, ca
     np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
 
 
-def test_a_run_of_an_earlier_release_goes_on(pictures, segmenter, tmp_path):
-    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
-    manifest = tmp_path / "out" / "run.json"
-    run = json.loads(manifest.read_text())
-    assert (run.pop("tta"), run.pop("uncertainty")) == (False, False)
-    manifest.write_text(json.dumps(run))
-    assert predict(list_galaxies(pictures), segmenter, tmp_path / "out").skipped == 3
-
-
 def test_nothing_to_predict_is_an_error(pictures, segmenter, tmp_path):
     with pytest.raises(Zoobot3DError, match=r"none of 1 galaxies could be predicted; most often: truncated"):
         predict(list_galaxies(pictures / "cut.jpg"), segmenter, tmp_path / "out")
@@ -232,12 +369,15 @@ def test_fits_masks_lie_on_the_sky(segmenter, tmp_path):
     assert frame.loc["g", "ra"] == pytest.approx(10) and frame.loc["g", "pixscale"] == pytest.approx(0.5)
     assert frame.loc["dead", "warning"].startswith("band r is mostly empty")
     assert "all-zero image" in frame.loc["void", "error"]
-    hdu = fits.open(tmp_path / "out" / "masks" / "g_masks.fits")[0]
-    assert hdu.data.shape == (2, 64, 64)
-    x, y = WCS(hdu.header).celestial.all_world2pix(10.0, -5.0, 0)
+    with fits.open(tmp_path / "out" / "masks" / "g_masks.fits") as hdus:
+        header = hdus["SPIRAL"].header
+        planes = np.stack([hdus["SPIRAL"].data[::-1], hdus["BAR"].data[::-1]])
+    x, y = WCS(header).all_world2pix(10.0, -5.0, 0)
     assert (x, y) == pytest.approx((31.5, 31.5), abs=1e-6)
+    assert header["OBJECT"] == "g" and header["MODEL"] == "published_unet" and len(header["BUNDLE"]) == 16
+    assert header["CREATOR"].startswith("zoobot-3d ") and len(header["DATE"]) == 10
     masks = segmenter.segment(zoobot_3d.rgb_from_grz(cube[:, ::-1].astype(np.float32)))
-    np.testing.assert_allclose(hdu.data[:, ::-1], masks, atol=1e-5)
+    np.testing.assert_allclose(np.nan_to_num(planes), masks, atol=0.5 / 255 + 1e-6)
 
 
 def test_a_catalogue_gives_position_and_scale(pictures, segmenter, tmp_path):

@@ -315,7 +315,7 @@ def test_fits_masks_have_a_wcs_and_the_official_rule_is_that_of_the_files(survey
     for file in (survey / "gz3d").iterdir():
         galaxy = read_gz3d(file)
         with fits.open(tmp_path / "masks" / file.name.replace(".fits.gz", "_frame.fits")) as hdus:
-            header, data = hdus[0].header, hdus[0].data
+            header, data = hdus["SPIRAL"].header, np.stack([hdus["SPIRAL"].data, hdus["BAR"].data])
         asked = [header["NASKED0"], header["NASKED1"]]
         assert asked == list(galaxy.marks.n_asked.values())
         paths = np.stack([galaxy.spiral_mask, galaxy.bar_mask])

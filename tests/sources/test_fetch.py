@@ -5,6 +5,7 @@ import pytest
 
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.sources.fetch import (
+    FetchJob,
     FetchOptions,
     FetchSummary,
     count_reasons,
@@ -99,7 +100,7 @@ def test_leftovers_go_but_what_can_be_resumed_stays(tmp_path):
 def test_two_fetches_cannot_fill_one_folder(tmp_path):
     with (
         filling(tmp_path / "images"),
-        pytest.raises(BadFileError, match="another fetch"),
+        pytest.raises(BadFileError, match="a fetch is running"),
         filling(tmp_path / "images"),
     ):
         pass
@@ -107,7 +108,7 @@ def test_two_fetches_cannot_fill_one_folder(tmp_path):
     with filling(tmp_path / "images"):
         pass
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(BadFileError, match="check the disk"), filling(tmp_path / "file"):
+    with pytest.raises(BadFileError, match="is a file, not a folder"), filling(tmp_path / "file"):
         pass
 
 
@@ -138,11 +139,7 @@ def shards(rows, folder, arguments):
         folder,
         arguments,
         options=OPTIONS,
-        cluster="local",
-        shard_size=8,
-        what="",
-        unit="",
-        progress=False,
+        job=FetchJob("", "", shard_size=8, progress=False),
     )
 
 

@@ -19,8 +19,9 @@ from zoobot_3d.simulate.survey import simulate_survey
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources import legacy_survey
+from zoobot_3d.sources.cutout_requests import RequestOptions
 from zoobot_3d.sources.fetch import FetchOptions
-from zoobot_3d.sources.legacy_survey import EMPTY, cutout, cutout_url, fetch_cutouts
+from zoobot_3d.sources.legacy_survey import EMPTY, CutoutOptions, cutout, cutout_url, fetch_cutouts
 
 N = 6
 SIZE = 96  # px: the whole field in fewer pixels
@@ -46,8 +47,13 @@ def archive(survey):
 
 
 def fetch(galaxies, root, archive, **keywords):
+    """Fetch with the tests' options; each keyword goes to the options that know it."""
     keywords = {"size": SIZE, "options": OPTIONS, "progress": False, "url": archive.cutout_url, **keywords}
-    return fetch_cutouts(galaxies, root, **keywords)
+    asked, kept = (
+        {name: keywords.pop(name) for name in list(keywords) if name in kind.__dataclass_fields__}
+        for kind in (RequestOptions, CutoutOptions)
+    )
+    return fetch_cutouts(galaxies, root, requests=RequestOptions(**asked), cutouts=CutoutOptions(**kept), **keywords)
 
 
 def tree(folder):
@@ -352,11 +358,10 @@ def test_sami_targets_are_named_by_catid(tmp_path):
 
 def test_names_become_safe_file_names_and_must_stay_different(tmp_path):
     with Service() as service:
-        summary = fetch(table("a/b", "a_b", "../c"), tmp_path, service)
-    assert summary.done == 2
-    assert summary.reasons == {"another galaxy's name makes the same file name: rename one of them": 1}
-    assert sorted(path.name for path in (tmp_path / "images" / "fits").iterdir()) == [".._c.fits", "a_b.fits"]
-    assert pd.read_csv(summary.failed_csv)["dr8_id"].tolist() == ["a_b"]
+        summary = fetch(table("a/b", "a_b", "A_B", "../c"), tmp_path, service)
+    assert (summary.done, summary.failed) == (4, 0)
+    names = sorted(path.name for path in (tmp_path / "images" / "fits").iterdir())
+    assert names == ["A_B-3.fits", "_._c.fits", "a_b-2.fits", "a_b.fits"]
 
 
 def test_rows_that_cannot_be_asked_for_are_recorded_and_never_sent(tmp_path):
@@ -493,7 +498,8 @@ from zoobot_3d.sources.legacy_survey import *
 from zoobot_3d.sources.fetch import *
 if __name__ == "__main__":
     root, url, layer, cluster, table = sys.argv[1:]
-    fetch_cutouts(pandas.read_csv(table), root, url=url, layer=layer, size=96, cluster=cluster, shard_size=2,
+    fetch_cutouts(pandas.read_csv(table), root, cluster=cluster,
+                  cutouts=CutoutOptions(url=url, layer=layer, size=96, shard_size=2),
                   options=FetchOptions(connections=2, rate=0), progress=False)
 """
 

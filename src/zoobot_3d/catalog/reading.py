@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from numpy.typing import ArrayLike, NDArray
 
+from zoobot_3d.catalog.positions import PositionReader, position_columns
 from zoobot_3d.errors import BadFileError, CatalogError
-from zoobot_3d.io import read_table, table_columns
-from zoobot_3d.schema import COL_DEC, COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, COL_RA
+from zoobot_3d.io import TABLES, read_table, table_columns
+from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, id_column
 
 __all__ = [
     "CUBES",
@@ -34,9 +36,9 @@ PICTURES = (".jpg", ".jpeg", ".png")
 CUBES = (".fits", ".fits.fz", ".fits.gz", ".fit")
 """File names of pictures, and of grz images in FITS."""
 
-_TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
+_TABLES = tuple(name for name in TABLES if name not in (".fits", ".fit"))
 _PATH_COLUMNS = (COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc")
-_ID_COLUMNS = ("id", COL_ID, "id_str", "mangaid", "objid")
+_UNREAD = (".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".heic")
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Fractions of the galaxies, as in the NeurIPS 2023 paper."""
@@ -200,51 +202,85 @@ def nullable_integers(frame: pd.DataFrame) -> pd.DataFrame:
 def catalog_root(path: str | os.PathLike[str]) -> Path:
     """Find the folder that a catalogue's relative paths hang on: the survey that holds it.
 
-    A master catalogue lies in ``<root>/data``; any other lies in its root.
+    A master catalogue lies in ``<root>/data``, and the record of a fetch in ``<root>/images``; any other lies in its
+    root.
     """
-    folder = Path(path).resolve().parent
-    return folder.parent if folder.name == "data" else folder
+    path = Path(path)
+    folder = path.resolve().parent
+    below = folder.name == "data" or (folder.name == "images" and path.name == "fetched.parquet")
+    return folder.parent if below else folder
 
 
-def list_galaxies(source: str | os.PathLike[str] | list[str]) -> pd.DataFrame:
+def list_galaxies(
+    source: str | os.PathLike[str] | list[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    leave_out: str | os.PathLike[str] | None = None,
+) -> pd.DataFrame:
     """Find the galaxies that an input names.
 
     Parameters
     ----------
     source : path or list of paths
         A folder (searched for .jpg, .png and .fits files, subfolders too), picture files, a text file with a path a
-        line, or a catalogue (CSV, Parquet, or FITS table) with a column of paths.
+        line, or a table (CSV, Parquet, FITS, VOTable) with a column of paths.
+    root : path, optional
+        Folder that the paths of a table start from; by default found from the table, see `catalog_root`.
+    leave_out : path, optional
+        A folder inside a folder of pictures that is not searched: outputs never become inputs.
 
     Returns
     -------
     pandas.DataFrame
         ``id``, ``path`` (as given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of
-        the 424 px picture) where known, else NaN.
+        the 424 px picture) where known, else NaN. ``warning`` says what is wrong with a row's position.
 
     Raises
     ------
     BadFileError
         If the input is missing, or a folder or list without pictures.
     CatalogError
-        If a catalogue has no column of paths.
+        If a table has no column of paths.
     """
     if isinstance(source, list) and len(source) != 1:
         return _from_files([Path(name) for name in source])
     path = Path(source[0] if isinstance(source, list) else source)
     name = path.name.lower()
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.name.lower().endswith(PICTURES + CUBES) and p.name[0] != ".")
-        if not files:
-            raise BadFileError(path, "no .jpg, .png or .fits files in this folder", "give the folder of pictures")
-        return _from_files(files, below=path)
+        return _from_folder(path, None if leave_out is None else Path(leave_out))
     if not path.exists():
         raise BadFileError(path, "no such file or folder", "check the path")
     if name.endswith(_TABLES) or (name.endswith(CUBES) and _is_table(path)):
-        return _from_catalog(path)
+        return _from_catalog(path, None if root is None else Path(root))
     if name.endswith((".txt", ".lst", ".list")):
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
         return _from_files([path.parent / line for line in lines if line and not line.startswith("#")])
     return _from_files([path])
+
+
+def _from_folder(folder: Path, leave_out: Path | None) -> pd.DataFrame:
+    """List the pictures of a folder; those of predictions, wherever they lie in it, are none of them."""
+    kinds = PICTURES + CUBES
+    outputs = None if leave_out is None else leave_out.resolve()
+    found, others = [], 0
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(name for name in folders if name[0] != "." and not _is_prediction(here / name))
+        if outputs is not None:
+            folders[:] = [name for name in folders if (here / name).resolve() != outputs]
+        found += [here / name for name in names if name.lower().endswith(kinds) and name[0] != "."]
+        others += sum(name.lower().endswith(_UNREAD) for name in names)
+    if not found:
+        more = f"; {others} files of kinds that are not read ({', '.join(_UNREAD)})" if others else ""
+        raise BadFileError(folder, f"no .jpg, .png or .fits files in this folder{more}", "give the folder of pictures")
+    if others:
+        warnings.warn(f"{folder}: {others} files of kinds that are not read ({', '.join(_UNREAD)})", stacklevel=3)
+    return _from_files(sorted(found), below=folder)
+
+
+def _is_prediction(folder: Path) -> bool:
+    """Tell a folder that `zoobot3d predict` wrote."""
+    return (folder / "run.json").exists() and (folder / "shards").is_dir()
 
 
 def _is_table(path: Path) -> bool:
@@ -272,30 +308,66 @@ def _from_files(files: list[Path], below: Path | None = None) -> pd.DataFrame:
     return _unique_ids(frame, below or Path())
 
 
-def _from_catalog(path: Path) -> pd.DataFrame:
+def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     frame = read_catalog(path)
     column = next((name for name in _PATH_COLUMNS if name in frame), None)
     if column is None:
         raise CatalogError(f"{path}: no column of pictures; name one of {', '.join(_PATH_COLUMNS)}")
-    root = catalog_root(path)
+    root = root or catalog_root(path)
     paths = frame[column].fillna("").astype(str)
-    id_column = next((name for name in _ID_COLUMNS if name in frame), None)
+    named = id_column(list(frame.columns))
     ids = (
-        frame[id_column].astype(str)
-        if id_column
+        pd.Series([name or f"row{i}" for i, name in enumerate(text_names(frame[named]))])
+        if named
         else pd.Series([Path(p).stem or f"row{i}" for i, p in enumerate(paths)])
     )
-
-    def number(name: str) -> pd.Series:
-        return pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(np.full(len(frame), np.nan))
-
-    out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths]}
-    out |= {"ra": number(COL_RA), "dec": number(COL_DEC), "pixscale": number(COL_PIXSCALE)}
+    ra, dec, warning = _optional_positions(frame, os.fspath(path))
+    scale = next((name for name in (COL_PIXSCALE, "pixscale") if name in frame), None)
+    pixscale = pd.to_numeric(frame[scale], errors="coerce").to_numpy(np.float64, na_value=np.nan) if scale else np.nan
+    out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths], "ra": ra, "dec": dec}
+    out |= {"pixscale": np.broadcast_to(pixscale, len(frame)), "warning": warning}
     return _unique_ids(pd.DataFrame({key: np.asarray(value) for key, value in out.items()}), root)
 
 
+def _optional_positions(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Positions where a table has usable ones, and what is wrong with the others."""
+    nowhere = np.full(len(frame), np.nan)
+    try:
+        ra_name, dec_name = position_columns(frame.columns, name)
+    except CatalogError:
+        return nowhere, nowhere, [""] * len(frame)
+    reader = PositionReader(name, frame.columns, ra=ra_name, dec=dec_name, units=frame.attrs.get("units"))
+    ra, dec = reader.read(frame[ra_name], frame[dec_name])
+    if reader.maybe_hours:
+        ra, dec = nowhere, nowhere
+        return ra, dec, [f"{ra_name} may be in hours: its position is not used"] * len(frame)
+    bad = np.isnan(ra) & frame[ra_name].notna().to_numpy()
+    return ra, dec, [f"its position in {ra_name}, {dec_name} cannot be used" if row else "" for row in bad]
+
+
+def text_names(column: pd.Series) -> list[str]:
+    """Names as text; whole numbers that a missing value has made floats are whole again, missing ones are empty."""
+
+    def text(value: object) -> str:
+        if isinstance(value, bytes):
+            value = value.decode("ascii", "replace")
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+    return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]
+
+
 def _unique_ids(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
-    repeat = frame.groupby("id").cumcount()
-    frame["id"] = frame["id"].where(repeat == 0, frame["id"] + "-" + (repeat + 1).astype(str))
+    """Give repeated names a number, without meeting another galaxy's name."""
+    given, taken = list(frame["id"].astype(str)), set(frame["id"].astype(str))
+    seen: set[str] = set()
+    for index, name in enumerate(given):
+        if name in seen:
+            number = 2
+            while f"{name}-{number}" in taken:
+                number += 1
+            given[index] = f"{name}-{number}"
+            taken.add(given[index])
+        seen.add(given[index])
+    frame = frame.assign(id=given)
     frame.attrs["root"] = str(root)
     return frame

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -68,6 +69,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def _with_negative_numbers(arguments: list[str]) -> list[str]:
+    """Keep argparse from taking a declination such as -12:30:00 for an option, by a blank before it."""
+    return [f" {word}" if re.match(r"[-\u2212][\d.]", word) else word for word in arguments]
+
+
 def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common: _Parser) -> None:
     """Give a parser commands, and each its options; those not chosen need none, and some are slow to collect."""
     nested = commands is not COMMANDS
@@ -109,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where a command has found what it was to look for (`zoobot3d check`); 2 after a user's mistake, which is
         told in one line on stderr; 130 when interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _with_negative_numbers(list(sys.argv[1:] if argv is None else argv))
     debug = "--debug" in arguments
     try:
         args = _parse(arguments)

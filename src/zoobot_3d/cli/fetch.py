@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoobot_3d.cli.command import Command, cluster_option, positive, report
 from zoobot_3d.schema import DEFAULT_LAYER, GZ_FIELD_PX
 
 if TYPE_CHECKING:
     from zoobot_3d.sources.catalogue_files import CatalogueFile
+    from zoobot_3d.sources.cutout_requests import RequestOptions
     from zoobot_3d.sources.fetch import FetchOptions
 
-__all__ = ["FETCH", "http_options", "polite"]
+__all__ = ["FETCH", "column_options", "http_options", "polite", "request_options"]
 
 
 def http_options(parser: argparse.ArgumentParser) -> None:
@@ -20,22 +21,45 @@ def http_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--connections", type=positive, default=4, help="at the same time, all workers together")
     group.add_argument("--rate", type=float, default=5.0, help="requests per second, all workers together; 0: no limit")
-    group.add_argument("--attempts", type=positive, default=6, help="tries before a file counts as failed")
+    group.add_argument("--attempts", type=positive, help="tries before a file counts as failed; by default 6")
     group.add_argument("--timeout", type=float, default=60.0, help="seconds without a byte before a try is given up")
     group.add_argument("--first-wait", type=float, default=1.0, help="seconds before the second try; doubles from then")
 
 
-def polite(args: argparse.Namespace) -> FetchOptions:
-    """Collect what `http_options` added."""
+def polite(args: argparse.Namespace, *, attempts: int = 6, connect: float = 10.0) -> FetchOptions:
+    """Collect what `http_options` added; ``attempts`` counts where the user gave none."""
     from zoobot_3d.sources.fetch import FetchOptions
 
     return FetchOptions(
         connections=args.connections,
         rate=args.rate,
-        attempts=args.attempts,
+        attempts=args.attempts or attempts,
         timeout=args.timeout,
         first_wait=args.first_wait,
+        connect=connect,
     )
+
+
+def column_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add where a table has names, positions and sizes."""
+    parser.add_argument("--id-column", metavar="NAME", help="column of names; by default id, dr8_id, name, objid, ...")
+    parser.add_argument("--ra-column", metavar="NAME", help="column of right ascension; by default ra, RAJ2000, ...")
+    parser.add_argument("--dec-column", metavar="NAME", help="column of declination; by default dec, DEJ2000, ...")
+    parser.add_argument("--ra-unit", choices=("deg", "hour"), help="unit of right ascension; by default degrees")
+    parser.add_argument(
+        "--radius-column",
+        metavar="NAME",
+        help="column of the half-light radius in arcsec; the picture's scale is 0.04 of it per pixel, at least 0.1. By "
+        "default est_dr5_pixscale, petro_th50 with petro_th90, or radius",
+    )
+
+
+def request_options(args: argparse.Namespace, **more: Any) -> RequestOptions:
+    """Collect what `column_options` added."""
+    from zoobot_3d.sources.cutout_requests import RequestOptions
+
+    names = ("id_column", "ra_column", "dec_column", "ra_unit", "radius_column")
+    return RequestOptions(**{name: getattr(args, name) for name in names}, **more)
 
 
 def _root(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +109,7 @@ def _cutouts_options(parser: argparse.ArgumentParser) -> None:
         default="desi",
         help="whose position is the middle of the picture",
     )
-    parser.add_argument("--ra-unit", choices=("deg", "hour"), help="of right ascension; by default degrees")
+    column_options(parser)
     parser.add_argument(
         "--sizes", metavar="TABLE", help="table with dr8_id and est_petro_th50, if CATALOGUE has no sizes"
     )
@@ -101,7 +125,7 @@ def _cutouts_options(parser: argparse.ArgumentParser) -> None:
 def _cutouts(args: argparse.Namespace) -> int:
     from zoobot_3d.catalog.reading import join_columns, read_catalog
     from zoobot_3d.schema import COL_ID
-    from zoobot_3d.sources.legacy_survey import CUTOUT_URL, fetch_cutouts
+    from zoobot_3d.sources.legacy_survey import CUTOUT_URL, CutoutOptions, fetch_cutouts
 
     galaxies = read_catalog(args.catalogue)
     if args.sizes:
@@ -112,13 +136,8 @@ def _cutouts(args: argparse.Namespace) -> int:
         galaxies,
         args.root,
         name=args.catalogue,
-        center=args.center,
-        ra_unit=args.ra_unit,
-        layer=args.layer,
-        size=args.size,
-        url=args.url or CUTOUT_URL,
-        keep_fits=not args.pictures_only,
-        retry_empty=args.retry_empty,
+        requests=request_options(args, center=args.center),
+        cutouts=CutoutOptions(args.layer, args.size, args.url or CUTOUT_URL, not args.pictures_only, args.retry_empty),
         options=polite(args),
         cluster=args.cluster,
     )

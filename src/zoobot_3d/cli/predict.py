@@ -1,28 +1,38 @@
-"""The command that predicts masks."""
+"""The commands that predict masks, and write them as files."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zoobot_3d.cli.command import Command, bundle_options, positive, print_table
-from zoobot_3d.cli.fetch import http_options, polite
-from zoobot_3d.errors import ConfigError
+from zoobot_3d.cli.fetch import column_options, http_options, polite, request_options
+from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.schema import DEFAULT_LAYER
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.coordinates import SkyCoord
+
+    from zoobot_3d.infer.predict import PredictSummary
+    from zoobot_3d.infer.radec import FetchSettings, SkyMasks
     from zoobot_3d.infer.segmenter import Segmenter
 
-
 __all__ = ["COMMANDS"]
+
+
+# predict
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         nargs="*",
-        help="folder of pictures, picture files, a .txt list of them, or a catalogue (CSV, Parquet, FITS) that names "
-        "them in a column such as relative_desi_jpg_loc, desi_jpg_loc or relative_desi_fits_loc",
+        help="folder of pictures, picture files, a .txt list of them, or a table (CSV, Parquet, FITS, VOTable). A "
+        "table names pictures in a column such as relative_desi_jpg_loc, or with --fetch has positions",
     )
     bundle_options(parser)
     parser.add_argument(
@@ -30,90 +40,258 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="standard deviation of each mask too; needs several bundles, --tta, or a beta_binomial bundle",
     )
-    parser.add_argument("--out", required=True, help="folder for the Parquet shards")
+    parser.add_argument("--out", required=True, help="folder for the predictions: Parquet shards, and mask files")
     parser.add_argument(
-        "--masks", choices=("none", "png", "fits"), default="none", help="files too, in OUT/masks; FITS has a WCS"
+        "--masks",
+        choices=("none", "png", "fits"),
+        help="mask files too, in OUT/masks; FITS has a WCS. By default none, and fits for cutouts that are fetched",
     )
-    parser.add_argument("--shard-size", type=positive, default=512, help="galaxies a shard")
+    parser.add_argument("--shard-size", type=positive, default=512, help="galaxies in a shard")
     parser.add_argument("--batch-size", type=positive, default=32, help="pictures through the network at once")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
     parser.add_argument("--threads", type=positive, default=2, help="threads that read and write beside the network")
-    sky = parser.add_argument_group("instead of INPUT, a position on the sky")
-    sky.add_argument(
-        "--radec", nargs="+", metavar="RADEC", help="'RA Dec' in degrees or '10:56:24 +12:30:00'; the cutout is fetched"
+    parser.add_argument(
+        "--pixscale",
+        type=float,
+        help="arcsec per pixel of a 424 px picture of the galaxy's field. Of fetched cutouts it is what is asked for "
+        "(0.262 if the size is not known); of your own pictures it is recorded and gives areas and FITS their scale",
     )
-    sky.add_argument("--pixscale", type=float, default=0.262, help="arcsec per pixel of the 424 px cutout")
-    sky.add_argument("--layer", default=DEFAULT_LAYER, help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
-    sky.add_argument("--show", action="store_true", help="open the figure when it is done")
+    parser.add_argument("--root", help="folder that the paths in a table start from; by default the table's own")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if any galaxy failed")
+    sky = parser.add_argument_group("cutouts of the Legacy Surveys")
+    sky.add_argument("--fetch", action="store_true", help="INPUT is a table of positions; fetch a cutout for each row")
+    sky.add_argument(
+        "--radec",
+        nargs="+",
+        action="extend",
+        metavar="RADEC",
+        help="instead of INPUT, positions: 164.1 12.5 in degrees, or 10:56:24 +12:30:00",
+    )
+    sky.add_argument(
+        "--name", nargs="+", action="extend", metavar="NAME", help="instead of INPUT, names of objects, as 'NGC 3351'"
+    )
+    column_options(sky)
+    sky.add_argument("--layer", help=f"release: ls-dr8, ls-dr9, ls-dr10; by default {DEFAULT_LAYER}")
+    sky.add_argument("--show", action="store_true", help="open the figures when they are done")
     sky.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
     http_options(parser)
 
 
-def _predict(args: argparse.Namespace) -> None:
-    from zoobot_3d.catalog.reading import list_galaxies
-    from zoobot_3d.compute.progress import progress_bar
-    from zoobot_3d.infer.predict import predict
+def _predict(args: argparse.Namespace) -> int:
+    _check_options(args)
+    settings, table, galaxies = None, None, None
+    if args.input and not args.fetch:
+        galaxies = _pictures(args)
+    else:
+        settings = _settings(args)
+        table = _positions(args) if args.radec or args.name else _table(args)
+    _check_bundles(args.bundle)
     from zoobot_3d.infer.segmenter import load_segmenter
 
-    if bool(args.input) == bool(args.radec):
-        raise ConfigError(
-            "zoobot3d predict: give pictures or a catalogue, or --radec with a position; pictures come before "
-            "--bundle, which takes all that follows"
-        )
-    galaxies = list_galaxies(args.input) if args.input else None  # a wrong path should not cost the loading of torch
     segmenter = load_segmenter(args.bundle, device=args.device, batch_size=args.batch_size, tta=args.tta)
     if args.uncertainty:
         segmenter.check_uncertainty()
-    if galaxies is None:
-        _predict_radec(args, segmenter)
-        return
-    options = {"masks": args.masks, "shard_size": args.shard_size, "threads": args.threads}
-    options["uncertainty"] = args.uncertainty
+    if table is not None and settings is not None:
+        galaxies = _fetched(args, table, settings)
+    assert galaxies is not None
+    summary = _run(args, galaxies, segmenter)
+    print(f"{summary}\n{args.out}")
+    if args.radec or args.name:
+        _show(args, galaxies)
+    return 1 if args.strict and summary.failed else 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together, or would do nothing."""
+    ways = [bool(args.input), bool(args.radec), bool(args.name)]
+    if sum(ways) != 1:
+        raise ConfigError(
+            "zoobot3d predict: give pictures or a table, or --radec with positions, or --name with names; pictures "
+            "come before --bundle, which takes all that follows"
+        )
+    if args.fetch and (not args.input or len(args.input) != 1):
+        raise ConfigError("zoobot3d predict: --fetch needs one table of positions as INPUT")
+    fetching = args.fetch or args.radec or args.name
+    columns = ("id_column", "ra_column", "dec_column", "ra_unit", "radius_column")
+    idle = [name for name in ("layer", "url", *columns) if getattr(args, name) is not None and not fetching]
+    if args.radec or args.name:
+        idle += [name for name in columns if getattr(args, name) is not None]
+    if args.show and not (args.radec or args.name):
+        idle.append("show")
+    if args.root is not None and (fetching or not args.input):
+        idle.append("root")
+    if idle:
+        option = "--" + idle[0].replace("_", "-")
+        needs = {"show": "--radec or --name", "root": "a table that names pictures"}.get(idle[0], "--fetch")
+        raise ConfigError(f"zoobot3d predict: {option} does nothing here; it belongs to {needs}")
+    if args.pixscale is not None and not (math.isfinite(args.pixscale) and args.pixscale > 0):
+        raise ConfigError(f"--pixscale {args.pixscale:g}: give a positive number of arcsec per pixel, such as 0.262")
+
+
+def _check_bundles(bundles: list[str]) -> None:
+    """Find a wrong bundle before torch is loaded."""
+    from zoobot_3d.infer.bundle import read_info
+
+    for bundle in bundles:
+        read_info(bundle)
+
+
+def _pictures(args: argparse.Namespace) -> pd.DataFrame:
+    """List pictures that are on disk."""
+    from zoobot_3d.catalog.reading import list_galaxies
+
+    galaxies = list_galaxies(args.input, root=args.root, leave_out=args.out)
+    if args.pixscale is not None:
+        galaxies["pixscale"] = args.pixscale
+    return galaxies
+
+
+def _table(args: argparse.Namespace) -> pd.DataFrame:
+    from zoobot_3d.catalog.reading import read_catalog
+
+    if Path(args.input[0]).is_dir():
+        raise BadFileError(args.input[0], "a folder, where --fetch needs a table of positions", "give the table")
+    return read_catalog(args.input[0])
+
+
+def _positions(args: argparse.Namespace) -> pd.DataFrame:
+    """Understand positions and names, and say how."""
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+
+    from zoobot_3d.catalog.angles import parse_positions
+    from zoobot_3d.infer.radec import position_table
+
+    places: list[SkyCoord] = []
+    names: list[str] | None = None
+    if args.radec:
+        for place in parse_positions([word.strip() for word in args.radec]):
+            places.append(SkyCoord(place.ra * u.deg, place.dec * u.deg))
+            print(f"position: RA {place.ra:.6f}, Dec {place.dec:+.6f} deg{f' ({place.note})' if place.note else ''}")
+    else:
+        from zoobot_3d.sources.sesame import resolve_name
+
+        names = list(args.name)
+        for name in names:
+            print(f"looking up {name} ...", flush=True)
+            places.append(resolve_name(name))
+            print(f"{name}: RA {places[-1].ra.deg:.6f}, Dec {places[-1].dec.deg:+.6f} deg")
+    return position_table(places, names)
+
+
+def _settings(args: argparse.Namespace) -> FetchSettings:
+    """Collect what is asked of the cutout service; a person who waits is told of trouble within seconds."""
+    from zoobot_3d.infer.radec import DEFAULT_PIXSCALE, FetchSettings
+    from zoobot_3d.sources.legacy_survey import CUTOUT_URL, CutoutOptions
+
+    some = bool(args.radec or args.name)
+    cutouts = CutoutOptions(args.layer or DEFAULT_LAYER, url=args.url or CUTOUT_URL, retry_empty=some, probe=not some)
+    requests = request_options(args, pixscale=args.pixscale, default_pixscale=DEFAULT_PIXSCALE)
+    return FetchSettings(requests, cutouts, polite(args, attempts=2 if some else 6, connect=2.0 if some else 10.0))
+
+
+def _fetched(args: argparse.Namespace, table: pd.DataFrame, settings: FetchSettings) -> pd.DataFrame:
+    """Fetch the cutouts and list them."""
+    from zoobot_3d.infer.radec import fetch_galaxies
+
+    print(f"fetching {len(table)} cutouts from {settings.cutouts.url} into {args.out}/images", flush=True)
+    name = args.input[0] if args.input else "--radec" if args.radec else "--name"
+    galaxies, notes = fetch_galaxies(table, args.out, name=name, settings=settings)
+    print(*notes, sep="\n", end="\n" if notes else "")
+    if (args.radec or args.name) and galaxies["problem"].ne("").all():
+        from zoobot_3d.errors import FetchError
+        from zoobot_3d.sources.legacy_survey import cutout_url
+
+        row = galaxies.iloc[0]
+        scale = row["pixscale"]
+        url = cutout_url(row["ra"], row["dec"], scale, size=424, layer=settings.cutouts.layer, url=settings.cutouts.url)
+        raise FetchError(
+            f"{row['ra']:.5f} {row['dec']:+.5f}", f"{row['problem']} ({url})", "check position and network"
+        )
+    return galaxies
+
+
+def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter) -> PredictSummary:
+    from zoobot_3d.compute.progress import progress_bar
+    from zoobot_3d.infer.predict import predict
+
+    fetched = args.fetch or args.radec or args.name
+    options: dict[str, Any] = {"shard_size": args.shard_size, "threads": args.threads, "uncertainty": args.uncertainty}
     with progress_bar("predicting", len(galaxies)) as advance:
-        summary = predict(galaxies, segmenter, args.out, **options, progress=advance)
-    print(f"{summary.predicted} predicted, {summary.skipped} done before, {summary.failed} failed: {args.out}")
-    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
-        print(f"  {count} x {reason}")
+        return predict(
+            galaxies,
+            segmenter,
+            args.out,
+            masks=args.masks or ("fits" if fetched else "none"),
+            progress=advance,
+            **options,
+        )
 
 
-def _predict_radec(args: argparse.Namespace, segmenter: Segmenter) -> None:
-    from zoobot_3d.infer.radec import parse_radec, predict_radec
+def _show(args: argparse.Namespace, galaxies: pd.DataFrame) -> None:
+    """Print and draw what was found at single positions."""
+    from zoobot_3d.infer.radec import read_sky
     from zoobot_3d.report import gallery
-    from zoobot_3d.sources.legacy_survey import CUTOUT_URL
 
-    found = predict_radec(
-        [parse_radec(text) for text in args.radec],
-        segmenter,
-        args.out,
-        pixscale=args.pixscale,
-        layer=args.layer,
-        url=args.url or CUTOUT_URL,
-        options=polite(args),
-        uncertainty=args.uncertainty,
-    )
+    found: list[SkyMasks] = read_sky(Path(args.out), galaxies)
     rows = [["position", "arms (arcsec^2)", "bar (arcsec^2)", "arms, highest", "bar, highest"]]
     for sky in found:
         areas, highest = sky.areas(), sky.masks.max((1, 2))
         rows.append([sky.name, *(f"{area:.1f}" for area in areas.values()), *(f"{value:.2f}" for value in highest)])
     print_table(rows, "areas above 0.2, and the highest fraction of volunteers")
+    for warning in dict.fromkeys(sky.warning for sky in found if sky.warning):
+        print(f"warning: {warning}")
     for sky in found:
         file = gallery.position(sky)
-        print(file)
+        print(os.fspath(file))
         if args.show:
             import webbrowser
 
             webbrowser.open(file.resolve().as_uri())
 
 
+# export
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("predictions", help="folder that zoobot3d predict wrote")
+    parser.add_argument("--format", required=True, choices=("fits", "png"), help="FITS with a WCS, or 8-bit grey PNG")
+    parser.add_argument("--out", help="folder for the files; by default masks in PREDICTIONS")
+    parser.add_argument(
+        "--threshold", type=float, help="write binary masks: 1 where the fraction of volunteers is at least this"
+    )
+
+
+def _export(args: argparse.Namespace) -> None:
+    from zoobot_3d.compute.progress import progress_bar
+    from zoobot_3d.infer.mask_files import export_masks
+    from zoobot_3d.infer.predictions import read_rows
+
+    n_rows = len(read_rows(args.predictions))
+    with progress_bar("writing masks", n_rows) as advance:
+        summary = export_masks(args.predictions, args.format, out=args.out, threshold=args.threshold, progress=advance)
+    print(summary)
+
+
 COMMANDS = (
     Command(
         "predict",
         "find arms and bars in pictures",
-        "Writes Parquet shards, a row a galaxy, with each mask as an 8-bit PNG (255: all volunteers would enclose the "
-        "pixel). A picture that cannot be used is a row with the reason. Pictures show a whole Galaxy Zoo field (424 "
-        "px of est_dr5_pixscale arcsec each), north up, east left. Killed, it goes on with the same command.",
-        "zoobot3d predict pictures/ --bundle results/bundle --out masks --masks fits",
+        "Writes Parquet shards with a row for each galaxy and each mask as an 8-bit PNG (255: all volunteers would "
+        "enclose the pixel). A galaxy that cannot be predicted has a row with the reason. Pictures show a whole Galaxy "
+        "Zoo field (424 px of est_dr5_pixscale arcsec each), north up, east left. You can stop the command and run it "
+        "again: what is done and unchanged is kept.",
+        "zoobot3d predict galaxies.csv --fetch --out masks",
         _predict_options,
         _predict,
+    ),
+    Command(
+        "export",
+        "write predicted masks as FITS or PNG files",
+        "Reads the shards of a prediction; no network is needed. Files that are there are left alone, so a killed "
+        "export goes on with the same command.",
+        "zoobot3d export masks --format fits --threshold 0.2",
+        _export_options,
+        _export,
     ),
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from zoobot_3d import io
+from zoobot_3d.errors import Zoobot3DError
 
 __all__ = ["ExtractSummary", "file_stamp", "reason_for", "remove_leftovers", "summarize", "table_stem"]
 
@@ -80,8 +81,16 @@ def summarize(out: Path, rows: pd.DataFrame, skipped: int, failed_csv: Path) -> 
 
 
 def reason_for(error: Exception, path: str, name: str) -> str:
-    """Return an error's line with the file as the user's tables name it: relative, the same wherever the data lie."""
-    return str(error).replace(path, name)
+    """Return an error's first line, with the file as the user's tables name it: relative, the same wherever data lie.
+
+    An exception that is not the package's own is a library's or a bug; its type is named too.
+    """
+    if isinstance(error, Zoobot3DError):
+        return str(error).replace(path, name) if path else str(error)
+    first = next(iter(str(error).strip().splitlines()), "")
+    return (
+        f"{name}: {type(error).__name__}: {first}".replace(path, name) if path else f"{type(error).__name__}: {first}"
+    )
 
 
 def _kind(reason: str) -> str:

@@ -7,7 +7,7 @@ Public: `read_picture`, `read_cutout`, `read_table`, `write_mask_fits`, `write_t
 """
 
 from zoobot_3d.io.cubes import read_cutout, write_cutout, write_mask_fits
-from zoobot_3d.io.files import atomic_path, check_regular, file_stem, write_atomic, write_figure
+from zoobot_3d.io.files import atomic_path, check_regular, file_stem, unique_stems, write_atomic, write_figure
 from zoobot_3d.io.pictures import JPEG_QUALITY, decode_mask_png, encode_mask_png, read_picture, write_jpeg, write_png
 from zoobot_3d.io.tables import TABLES, as_one_kind, read_table, table_columns, write_parquet, write_table
 
@@ -24,6 +24,7 @@ __all__ = [
     "read_picture",
     "read_table",
     "table_columns",
+    "unique_stems",
     "write_atomic",
     "write_cutout",
     "write_figure",

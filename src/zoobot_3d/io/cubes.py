@@ -8,6 +8,7 @@ from __future__ import annotations
 import io as _io
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -105,32 +106,60 @@ def write_mask_fits(
     grid: PixelGrid,
     *,
     sigma: NDArray[np.floating[Any]] | None = None,
-    **cards: Any,
+    scaled: bool = True,
+    cards: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write masks (class, H, W), row 0 north, as one FITS image with row 0 south and the grid's WCS.
+    """Write masks (class, H, W), row 0 north, as FITS: an image HDU a class, row 0 south, each with the grid's WCS.
 
-    The third axis is the class; header cards ``CLASS0``, ``CLASS1`` name them. With ``sigma`` (class, H, W), the
-    masks' standard deviations, there are two more planes, ``spiral_sigma`` and ``bar_sigma``. A floating grid gives no
-    WCS.
+    Parameters
+    ----------
+    path : path
+        File to write.
+    masks : numpy.ndarray
+        (2, H, W) fractions, spiral then bar; NaN where nothing is known.
+    grid : PixelGrid
+        Where they lie; a floating grid gives no WCS.
+    sigma : numpy.ndarray, optional
+        (2, H, W) standard deviations of the masks, for two more HDUs.
+    scaled : bool
+        Whether the grid's pixel scale is known; otherwise no header tells one.
+    cards : mapping, optional
+        Further header cards of every HDU: values, or pairs of value and comment.
+
+    Notes
+    -----
+    HDU 0 holds no image. The others are named ``SPIRAL``, ``BAR``, and with ``sigma`` ``SPIRAL_SIGMA``, ``BAR_SIGMA``.
     """
-    planes, names = masks, list(CLASSES)
+    meaning = "fraction of volunteers who would enclose the pixel"
+    hdus = [fits.PrimaryHDU()]
+    hdus[0].header.update(dict(cards or {}))
+    planes = [(name.upper(), plane, meaning) for name, plane in zip(CLASSES, masks, strict=True)]
     if sigma is not None:
-        planes, names = np.concatenate([masks, sigma]), [*CLASSES, *(f"{name}_sigma" for name in CLASSES)]
-    hdu = fits.PrimaryHDU(np.ascontiguousarray(planes[:, ::-1], np.float32))
-    for index, name in enumerate(names):
-        hdu.header[f"CLASS{index}"] = (name, "class of plane along axis 3")
-    hdu.header["CTYPE3"] = ("CLASS", "axis 3 counts the classes")
-    hdu.header.update({"CRPIX3": 1.0, "CRVAL3": 0.0, "CD3_3": 1.0})
-    hdu.header["BUNIT"] = ("", "fraction of volunteers who would enclose the pixel")
-    hdu.header.update(cards)
-    _write_fits(path, hdu, grid)
+        planes += [
+            (f"{name.upper()}_SIGMA", plane, "standard deviation of the fraction")
+            for name, plane in zip(CLASSES, sigma, strict=True)
+        ]
+    for name, plane, what in planes:
+        hdu = fits.ImageHDU(np.ascontiguousarray(plane[::-1], np.float32), name=name)
+        hdu.header["BUNIT"] = ("", what)
+        hdu.header.update(dict(cards or {}))
+        _place(hdu, grid, scaled)
+        hdus.append(hdu)
+    buffer = _io.BytesIO()
+    fits.HDUList(hdus).writeto(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def _place(hdu: fits.PrimaryHDU | fits.ImageHDU, grid: PixelGrid, scaled: bool = True) -> None:
+    """Add what is known of where an image lies."""
+    if grid.ra is not None:
+        hdu.header.update(grid.to_header())
+    elif scaled:
+        hdu.header["PIXSCALE"] = (grid.pixscale, "arcsec per pixel; position unknown")
 
 
 def _write_fits(path: str | os.PathLike[str], hdu: fits.PrimaryHDU, grid: PixelGrid) -> None:
-    if grid.ra is None:
-        hdu.header["PIXSCALE"] = (grid.pixscale, "arcsec per pixel; position unknown")
-    else:
-        hdu.header.update(grid.to_header())
+    _place(hdu, grid)
     buffer = _io.BytesIO()
     hdu.writeto(buffer)
     write_atomic(path, buffer.getvalue())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +18,51 @@ from zoobot_3d.errors import BadFileError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["atomic_path", "check_regular", "file_stem", "write_atomic", "write_figure"]
+__all__ = ["atomic_path", "check_regular", "file_stem", "unique_stems", "write_atomic", "write_figure"]
+
+_LONGEST_STEM = 180
+"""Bytes; file systems allow 255, and endings and temporary marks are added."""
 
 
 def file_stem(name: object) -> str:
-    """Turn a galaxy's name into a file name without its ending: what is not safe in one becomes ``_``."""
-    return re.sub(r"[^\w.+-]", "_", str(name))
+    """Turn a galaxy's name into a file name without its ending.
+
+    What is not safe in a file name becomes ``_``. Names beyond what file systems allow are cut, with a hash of the
+    whole at the end. The result has no folder in it and starts with no dot.
+    """
+    stem = re.sub(r"[^\w.+-]", "_", unicodedata.normalize("NFC", str(name)))
+    stem = re.sub(r"^\.", "_", stem) or "_"
+    if len(stem.encode()) > _LONGEST_STEM:
+        digest = hashlib.blake2b(str(name).encode(errors="surrogateescape"), digest_size=6).hexdigest()
+        stem = stem.encode()[: _LONGEST_STEM - 13].decode(errors="ignore") + "-" + digest
+    return stem
+
+
+def unique_stems(names: Iterable[object], taken: Iterable[str] = ()) -> list[str]:
+    """Turn names into file names, of which no two are the same, also where case does not count.
+
+    Parameters
+    ----------
+    names : iterable
+        Galaxies.
+    taken : iterable of str
+        File names that are in use already.
+
+    Returns
+    -------
+    list of str
+        As from `file_stem`; one that is in use gets ``-2``, ``-3`` and so on.
+    """
+    used = {stem.casefold() for stem in taken}
+    stems = []
+    for name in names:
+        base = stem = file_stem(name)
+        number = 2
+        while stem.casefold() in used:
+            stem, number = f"{base}-{number}", number + 1
+        used.add(stem.casefold())
+        stems.append(stem)
+    return stems
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -14,10 +14,11 @@ from zoobot_3d.prepare.crossmatch import crossmatch
 from zoobot_3d.prepare.extract import catalog, extract_marks
 from zoobot_3d.prepare.master import MasterSummary, build_master
 from zoobot_3d.schema import COL_ID
+from zoobot_3d.sources.cutout_requests import RequestOptions
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.galaxy_zoo import DESI_VOTES_FILE, GZ2_FILE, GZ2_URL, ZENODO_URL, fetch_gz2, fetch_gz_desi
 from zoobot_3d.sources.gz3d_archive import GZ3D_URL, fetch_gz3d
-from zoobot_3d.sources.legacy_survey import CUTOUT_URL, fetch_cutouts
+from zoobot_3d.sources.legacy_survey import CUTOUT_URL, CutoutOptions, fetch_cutouts
 
 __all__ = ["Services", "collect"]
 
@@ -99,10 +100,8 @@ def collect(
         galaxies,
         root,
         name=matches,
-        center="manga",  # marks and picture then have one middle
-        ra_unit="deg",
-        url=services.cutouts,
-        keep_fits=keep_fits,
+        requests=RequestOptions(center="manga", ra_unit="deg"),  # marks and picture then have one middle
+        cutouts=CutoutOptions(url=services.cutouts, keep_fits=keep_fits),
         options=options,
         cluster=cluster,
         progress=progress,

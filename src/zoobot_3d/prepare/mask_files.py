@@ -219,7 +219,7 @@ def _write_one(
     result: dict[str, Any] = {"side": grid.shape[0]}
     if how["format"] == "fits":
         cards: dict[str, Any] = {f"NASKED{index}": int(n) for index, n in enumerate(asked)}
-        io.write_mask_fits(folder / f"{stem}.fits", masks, grid, RULE=how["rule"], **cards)
+        io.write_mask_fits(folder / f"{stem}.fits", masks, grid, cards={"RULE": how["rule"], **cards})
         result[COL_MASK_FITS] = _below(base, folder / f"{stem}.fits")
     else:
         for name, column, mask, n in zip(schema.CLASSES, _PLACES["png"], masks, asked, strict=True):

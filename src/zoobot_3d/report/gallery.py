@@ -104,7 +104,7 @@ def predictions(
     BadFileError
         If none of the pictures is there any more.
     """
-    from zoobot_3d.infer.predict import has_sigma, read_masks, read_masks_and_sigma, read_rows, run_root
+    from zoobot_3d.infer.predictions import has_sigma, read_masks, read_masks_and_sigma, read_rows, run_root
 
     root = Path(pictures) if pictures is not None else run_root(folder)
     uncertain = has_sigma(folder)
@@ -135,8 +135,8 @@ def predictions(
 
 
 def position(sky: SkyMasks) -> Path:
-    """Draw the picture, masks and uncertainty at one position of the sky into its folder, and return the file."""
-    file = sky.folder / "figure.png"
+    """Draw the picture, masks and uncertainty at one position of the sky, and return the file."""
+    file = sky.folder / "figures" / f"{io.file_stem(sky.name)}.png"
     io.write_figure(figures.chart(sky.picture, sky.masks, sky.grid.pixscale, sky.name, sky.sigma), file)
     return file
 

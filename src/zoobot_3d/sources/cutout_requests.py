@@ -6,28 +6,29 @@ Knows the columns that catalogues have; nothing of the service, of files or of w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog.positions import PositionReader, RaUnit
-from zoobot_3d.catalog.reading import gz_pixscale
+from zoobot_3d.catalog.positions import PositionReader, RaUnit, position_columns, require_columns
+from zoobot_3d.catalog.reading import gz_pixscale, text_names
 from zoobot_3d.errors import CatalogError, ConfigError
-from zoobot_3d.io import file_stem
+from zoobot_3d.io import unique_stems
 from zoobot_3d.schema import (
     COL_DEC,
     COL_DEC_MANGA,
-    COL_ID,
-    COL_MANGAID,
     COL_PIXSCALE,
     COL_RA,
     COL_RA_MANGA,
     GZ_FIELD_PX,
+    ID_NAMES,
+    id_column,
 )
 
-__all__ = ["CENTERS", "DIGITS", "Center", "read_requests"]
+__all__ = ["CENTERS", "DIGITS", "Center", "RequestOptions", "read_requests"]
 
 Center = Literal["desi", "manga", "sami"]
 CENTERS: Mapping[str, tuple[str, str]] = {
@@ -40,33 +41,84 @@ CENTERS: Mapping[str, tuple[str, str]] = {
 DIGITS = 7
 """Decimals of ra, dec and pixscale: 0.4 mas, and what is asked for is the same after a trip through a text file."""
 
-_ID_COLUMNS = (COL_ID, "id", "id_str", COL_MANGAID, "CATID", "objid")
-_RADII = (("petro_th50", "petro_th90"), ("est_petro_th50", "est_petro_th90"))
+_SCALES = (COL_PIXSCALE, "pixscale")
+_RADII = (
+    ("petro_th50", "petro_th90"),
+    ("est_petro_th50", "est_petro_th90"),
+    ("petror50", "petror90"),
+    ("petror50_r", "petror90_r"),
+    ("radius", ""),
+    ("r50", "r90"),
+    ("re", ""),
+    ("r_e", ""),
+)
+"""Columns of the radii that hold half and 90% of the light, in small letters."""
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """Where a table has positions, names and sizes. Columns are found in any case of letters.
+
+    Attributes
+    ----------
+    center : {"desi", "manga", "sami"}
+        Whose position is the middle of the picture: columns ``ra, dec`` (or others of the usual names),
+        ``ra_manga, dec_manga`` or ``RA_OBJ, DEC_OBJ``, deg.
+    ra_unit : {"deg", "hour"}, optional
+        Unit of right ascension, where the table does not tell. Degrees if not given; ten rows or more that are spread
+        over 12 and nowhere beyond 24 are then refused, as they may be hours.
+    ra_column, dec_column, id_column : str, optional
+        Columns of the position and of the name; by default those of `center` and of `zoobot_3d.schema.ID_NAMES`.
+    radius_column : str, optional
+        Column of the half-light radius, arcsec; the scale follows as `zoobot_3d.catalog.reading.gz_pixscale` says.
+    pixscale : float, optional
+        Arcsec per pixel of the 424 px picture, for all galaxies, whatever the table says.
+    default_pixscale : float, optional
+        The same for galaxies whose size is not known; without it they are refused.
+    """
+
+    center: Center = "desi"
+    ra_unit: RaUnit | None = None
+    ra_column: str | None = None
+    dec_column: str | None = None
+    id_column: str | None = None
+    radius_column: str | None = None
+    pixscale: float | None = None
+    default_pixscale: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.center not in CENTERS:
+            raise ConfigError(f"no center {self.center!r}; use one of {', '.join(CENTERS)}")
+        if (self.ra_column is None) != (self.dec_column is None):
+            raise ConfigError("--ra-column and --dec-column belong together; give both")
+        for scale in (self.pixscale, self.default_pixscale):
+            if scale is not None and not (np.isfinite(scale) and scale > 0):
+                raise ConfigError(f"--pixscale {scale:g}: give a positive number of arcsec per pixel, such as 0.262")
 
 
 def read_requests(
-    galaxies: pd.DataFrame, name: str, center: Center, size: int, ra_unit: RaUnit | None = None
+    galaxies: pd.DataFrame, name: str, size: int, options: RequestOptions | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Tell what to ask for, for each galaxy of a catalogue.
 
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        A row a galaxy; for the columns see `zoobot_3d.sources.legacy_survey.fetch_cutouts`.
+        A row a galaxy.
     name : str
         What to call the catalogue in messages.
-    center : {"desi", "manga", "sami"}
-        Whose position is the middle.
     size : int
         Pixels along a side, over the field of the standard picture of 424.
-    ra_unit : {"deg", "hour"}, optional
-        Unit of right ascension; degrees if not given, and then what looks like hours is refused.
+    options : RequestOptions, optional
+        Which columns count.
 
     Returns
     -------
     requests : pandas.DataFrame
         ``row`` (place in the catalogue, from 0), ``id`` (text, unique), ``stem`` (of file names), ``ra``, ``dec``
-        (deg), ``pixscale`` (arcsec), and ``reason``: why it cannot be asked for, else None.
+        (deg), ``pixscale`` (arcsec), ``warning`` (on how it was understood, or empty) and ``reason``: why it cannot be
+        asked for, else None.
     notes : list of str
         Lines on what is wrong with the catalogue, with row counts.
 
@@ -74,31 +126,31 @@ def read_requests(
     ------
     CatalogError
         If there is no column of names, positions or scales, no row has a position, or right ascensions may be hours.
-    ConfigError
-        If there is no such center.
     """
-    if center not in CENTERS:
-        raise ConfigError(f"no center {center!r}; use one of {', '.join(CENTERS)}")
-    id_column = next((column for column in _ID_COLUMNS if column in galaxies), None)
-    if id_column is None:
-        raise CatalogError(f"{name}: no column of names; add or rename one of {', '.join(_ID_COLUMNS)}")
-    ra_name, dec_name = CENTERS[center]
-    reader = PositionReader(name, galaxies.columns, ra=ra_name, dec=dec_name, ra_unit=ra_unit or "deg")
+    options = options or RequestOptions()
+    names, named_by = _names_of(galaxies, name, options)
+    ra_name, dec_name = _position_of(galaxies, name, options)
+    units = galaxies.attrs.get("units")
+    reader = PositionReader(
+        name, galaxies.columns, ra=ra_name, dec=dec_name, ra_unit=options.ra_unit or "deg", units=units
+    )
     ra, dec = reader.read(galaxies[ra_name], galaxies[dec_name])
     reader.require_some()
-    if ra_unit is None and reader.maybe_hours:  # a service should not be asked for thousands of wrong places
+    if options.ra_unit is None and reader.maybe_hours:  # a service should not be asked for thousands of wrong places
         raise CatalogError(
             f"{name}: no {ra_name} of {reader.n_usable} rows is beyond 24; say which unit it is with --ra-unit hour or "
             "--ra-unit deg"
         )
-    scale = _pixscale(galaxies, name) * GZ_FIELD_PX / size
+    scale, warnings = _pixscale(galaxies, name, options)
+    scale = scale * GZ_FIELD_PX / size
     frame = pd.DataFrame(
         {
             "row": np.arange(len(galaxies)),
-            "id": _names(galaxies[id_column]),
+            "id": names,
             "ra": np.round(ra, DIGITS),
             "dec": np.round(dec, DIGITS),
             "pixscale": np.round(scale, DIGITS),
+            "warning": warnings,
         }
     )
     notes = reader.problems()
@@ -106,46 +158,71 @@ def read_requests(
     if repeated.any():
         first = int(np.argmax(repeated.to_numpy()))
         notes.append(
-            f"{name}: {int(repeated.sum())} of {len(frame)} rows repeat an earlier {id_column} (first: row {first}, "
+            f"{name}: {int(repeated.sum())} of {len(frame)} rows repeat an earlier {named_by} (first: row {first}, "
             f"{frame['id'].iloc[first]}); the first of each is fetched"
         )
         frame = frame[~repeated]
-    frame["stem"] = [file_stem(one) for one in frame["id"]]
+    frame["stem"] = unique_stems(frame["id"])
     reason = pd.Series(None, index=frame.index, dtype=object)
-    reason[frame["stem"].duplicated()] = "another galaxy's name makes the same file name: rename one of them"
     reason[frame["pixscale"].isna()] = f"no {COL_PIXSCALE}, and no Petrosian radius to get it from"
-    reason[frame["ra"].isna()] = f"no usable position in {', '.join(CENTERS[center])}"
-    reason[frame["id"].eq("")] = f"no name in {id_column}"
+    reason[frame["ra"].isna()] = f"no usable position in {ra_name}, {dec_name}"
+    reason[frame["id"].eq("")] = f"no name in {named_by}"
     return frame.assign(reason=reason), notes
 
 
-def _names(column: pd.Series[Any]) -> list[str]:
-    """Names as text; whole numbers that a missing value has made floats are whole again, missing ones are empty."""
+def _names_of(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> tuple[list[str], str]:
+    """Names of the galaxies, and the column that they are in."""
+    column = options.id_column
+    if column is not None:
+        require_columns(galaxies.columns, [column], name)
+    elif (column := id_column(list(galaxies.columns))) is None:
+        raise CatalogError(f"{name}: no column of names; add or rename one of {', '.join(ID_NAMES[:8])}")
+    return text_names(galaxies[column]), column
 
-    def text(value: Any) -> str:
-        if isinstance(value, bytes):
-            value = value.decode("ascii", "replace")
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
-    return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]
+def _position_of(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> tuple[str, str]:
+    """Columns of the position, as the table spells them."""
+    if options.ra_column is None and options.center == "desi":
+        return position_columns(galaxies.columns, name)
+    ra, dec = CENTERS[options.center]
+    return position_columns(galaxies.columns, name, options.ra_column or ra, options.dec_column or dec)
 
 
-def _pixscale(galaxies: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """Arcsec per pixel of the 424 px picture of each galaxy; NaN where there is nothing to tell it from."""
-    radii = [half for half, _ in _RADII]
-    if not any(column in galaxies for column in (COL_PIXSCALE, *radii)):
-        raise CatalogError(
-            f"{name}: no column {COL_PIXSCALE}, {' or '.join(radii)}: the scale of the pictures is not known; add one, "
-            "or cross-match with a catalogue that has it (GZ DESI)"
-        )
-    found = _numbers(galaxies, COL_PIXSCALE)
-    for half, most in _RADII:
-        found = np.where(found > 0, found, gz_pixscale(_numbers(galaxies, half), _numbers(galaxies, most)))
-    return found
+def _pixscale(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> tuple[NDArray[np.float64], list[str]]:
+    """Arcsec per pixel of the 424 px picture of each galaxy, NaN where unknown; and what to say of it."""
+    n = len(galaxies)
+    if options.pixscale is not None:
+        return np.full(n, options.pixscale), [""] * n
+    lower = {str(column).strip().lower(): str(column) for column in reversed(list(galaxies.columns))}
+    found = np.full(n, np.nan)
+    if options.radius_column is not None:
+        require_columns(galaxies.columns, [options.radius_column], name)
+        found = gz_pixscale(_numbers(galaxies, options.radius_column))
+    else:
+        known = [column for column in (*_SCALES, *(half for half, _ in _RADII)) if column in lower]
+        if not known and options.default_pixscale is None:
+            raise CatalogError(
+                f"{name}: no column {COL_PIXSCALE}, {' or '.join(half for half, _ in _RADII[:2])}: the scale of the "
+                "pictures is not known; add one, or cross-match with a catalogue that has it (GZ DESI)"
+            )
+        for column in _SCALES:
+            found = np.where(found > 0, found, _numbers(galaxies, lower.get(column, "")))
+        for half, most in _RADII:
+            radii = _numbers(galaxies, lower.get(half, "")), _numbers(galaxies, lower.get(most, ""))
+            found = np.where(found > 0, found, gz_pixscale(*radii))
+    lost = ~(found > 0)
+    found[lost] = np.nan if options.default_pixscale is None else options.default_pixscale
+    if options.default_pixscale is None:
+        return found, [""] * n
+    guess = (
+        f"size unknown: the picture shows {options.default_pixscale * GZ_FIELD_PX:.0f} arcsec; masks are less reliable "
+        "unless the galaxy fills about half of it"
+    )
+    return found, [guess if unknown else "" for unknown in lost]
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
     if column not in frame:
         return np.full(len(frame), np.nan)
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)

@@ -8,7 +8,6 @@ Both follow from what was fetched alone: no dates, no order of arrival. Must not
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.compute.shards import sharded
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
 from zoobot_3d.io import atomic_path, read_table, write_parquet
@@ -30,6 +30,7 @@ from zoobot_3d.sources.http import Client
 __all__ = [
     "FAILED",
     "LEDGER",
+    "FetchJob",
     "FetchOptions",
     "FetchSummary",
     "count_reasons",
@@ -66,6 +67,8 @@ class FetchOptions:
         Seconds without a byte before a try is given up.
     first_wait : float
         Seconds before the second try; later waits grow from there.
+    connect : float
+        Seconds for a connection to come about.
 
     Raises
     ------
@@ -78,10 +81,18 @@ class FetchOptions:
     attempts: int = 6
     timeout: float = 60.0
     first_wait: float = 1.0
+    connect: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        for name, low in (("connections", 1), ("attempts", 1), ("rate", 0), ("timeout", 0), ("first_wait", 0)):
+        for name, low in (
+            ("connections", 1),
+            ("attempts", 1),
+            ("rate", 0),
+            ("timeout", 0),
+            ("first_wait", 0),
+            ("connect", 0),
+        ):
             if not getattr(self, name) >= low:
                 raise ConfigError(f"{name}={getattr(self, name)} of a fetch: give at least {low}")
 
@@ -97,6 +108,7 @@ class FetchOptions:
             attempts=self.attempts,
             timeout=self.timeout,
             first_wait=self.first_wait,
+            connect=self.connect,
         )
 
 
@@ -210,23 +222,8 @@ def filling(folder: Path) -> Iterator[None]:
     BadFileError
         If another fetch is filling it, or nothing can be written there.
     """
-    path = folder / _LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise BadFileError(path, error.strerror or str(error), "check the disk's space and rights") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadFileError(folder, "another fetch is filling this folder", "wait until it ends") from None
-        except OSError:
-            pass  # a file system without locks
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    with folder_lock(folder, "a fetch", _LOCK):
+        yield
 
 
 def file_sizes(folder: Path) -> dict[str, int]:
@@ -259,6 +256,17 @@ def remove_leftovers(folder: Path, names: Collection[str], keep: Collection[str]
 # The work
 
 
+@dataclass(frozen=True)
+class FetchJob:
+    """What a fetch is called on the screen, and where it works; see `zoobot_3d.compute.shards.sharded`."""
+
+    what: str
+    unit: str
+    cluster: str = "local"
+    shard_size: int = 64
+    progress: bool = True
+
+
 @contextlib.contextmanager
 def fetch_shards(
     function: Callable[..., pd.DataFrame],
@@ -267,11 +275,7 @@ def fetch_shards(
     arguments: Mapping[str, Any],
     *,
     options: FetchOptions,
-    cluster: str,
-    shard_size: int,
-    what: str,
-    unit: str,
-    progress: bool,
+    job: FetchJob,
 ) -> Iterator[pd.DataFrame]:
     """Fetch rows by `zoobot_3d.compute.shards.sharded`; write what follows from the results inside the with-block.
 
@@ -290,8 +294,8 @@ def fetch_shards(
         For every call; plain values.
     options : FetchOptions
         Limits of all workers together.
-    cluster, shard_size, what, unit, progress
-        As in `sharded`.
+    job : FetchJob
+        What it is called, and where to work.
 
     Yields
     ------
@@ -307,6 +311,7 @@ def fetch_shards(
     if rows.empty:
         yield pd.DataFrame({"id": [], "error": [], "url": []}, dtype=object)
         return
+    cluster = job.cluster
     if cluster == "local" and options.connections < (os.cpu_count() or 1):
         cluster = f"local:{options.connections}"  # a worker without a connection has nothing to do
     with sharded(
@@ -315,10 +320,10 @@ def fetch_shards(
         work,
         options=lambda n_workers: {"options": options.share(n_workers), **arguments},
         cluster=cluster,
-        shard_size=shard_size,
-        what=what,
-        unit=unit,
-        progress=progress,
+        shard_size=job.shard_size,
+        what=job.what,
+        unit=job.unit,
+        progress=job.progress,
     ) as results:
         yield results
 

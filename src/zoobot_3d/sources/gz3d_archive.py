@@ -30,6 +30,7 @@ from zoobot_3d.schema import COL_GZ3D
 from zoobot_3d.sources.fetch import (
     FAILED,
     LEDGER,
+    FetchJob,
     FetchOptions,
     FetchSummary,
     count_reasons,
@@ -96,7 +97,6 @@ def fetch_gz3d(
     retry: str | os.PathLike[str] | None = None,
     options: FetchOptions | None = None,
     cluster: str = "local",
-    shard_size: int = 64,
     progress: bool = True,
 ) -> FetchSummary:
     """Download the Galaxy Zoo: 3D files that are missing into ``<root>/gz3d``, and verify each.
@@ -120,8 +120,6 @@ def fetch_gz3d(
         Connections, rate, tries.
     cluster : str
         Where to work, see `zoobot_3d.compute.shards.sharded`.
-    shard_size : int
-        Files that are lost to the record, though not to the disk, when a worker is killed.
     progress : bool
         Show a bar.
 
@@ -153,9 +151,13 @@ def fetch_gz3d(
         todo = wanted[~good].reset_index(drop=True)
         remove_leftovers(folder, sizes, keep=set(todo["file_name"]))
         with fetch_shards(
-            _fetch_files, todo[["id", "file_name", "url"]], folder, {"folder": str(folder)}, options=options,
-            cluster=cluster, shard_size=shard_size, what="fetching GZ3D", unit="files", progress=progress,
-        ) as results:  # fmt: skip
+            _fetch_files,
+            todo[["id", "file_name", "url"]],
+            folder,
+            {"folder": str(folder)},
+            options=options,
+            job=FetchJob("fetching GZ3D", "files", cluster, progress=progress),
+        ) as results:
             results = todo.drop(columns="url").merge(results, on="id", validate="1:1")
             lost = results["error"].notna()
             fresh = results[~lost]

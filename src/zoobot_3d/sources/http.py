@@ -86,6 +86,8 @@ class Client:
         Times a request is tried, in all.
     timeout : float
         Seconds without a byte after which a connection is given up.
+    connect : float
+        Seconds for a connection to come about.
     first_wait, longest_wait : float
         Seconds before the second attempt, doubled before each further one up to the longest; each wait is cut by a
         random share of up to a half, so that clients that failed together do not come back together.
@@ -107,6 +109,7 @@ class Client:
         rate: float = 5.0,
         attempts: int = 6,
         timeout: float = 60.0,
+        connect: float = 10.0,
         first_wait: float = 1.0,
         longest_wait: float = 120.0,
         seed: int | None = None,
@@ -127,7 +130,7 @@ class Client:
         self._http = httpx.Client(
             # Identity: a file's length, its ranges and its bytes on disk are then those that the archive speaks of.
             headers={"User-Agent": DEFAULT_USER_AGENT, "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(timeout, pool=None),
+            timeout=httpx.Timeout(timeout, connect=min(connect, timeout), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
             follow_redirects=True,
         )

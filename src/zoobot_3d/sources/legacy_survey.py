@@ -23,17 +23,17 @@ import pandas as pd
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog.positions import RaUnit
 from zoobot_3d.compute.shards import check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import read_cutout, write_jpeg
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
-from zoobot_3d.sources.cutout_requests import DIGITS, Center, read_requests
+from zoobot_3d.sources.cutout_requests import DIGITS, RequestOptions, read_requests
 from zoobot_3d.sources.fetch import (
     FAILED,
     LEDGER,
+    FetchJob,
     FetchOptions,
     FetchSummary,
     count_reasons,
@@ -48,7 +48,7 @@ from zoobot_3d.sources.fetch import (
 )
 from zoobot_3d.sources.http import Client
 
-__all__ = ["CUTOUT_URL", "cutout", "cutout_url", "fetch_cutouts"]
+__all__ = ["CUTOUT_URL", "CutoutOptions", "cutout", "cutout_url", "fetch_cutouts"]
 
 CUTOUT_URL = "https://www.legacysurvey.org/viewer"
 """The service; ``/fits-cutout`` is added."""
@@ -194,21 +194,54 @@ class _Answer:
 # Many cutouts
 
 
+@dataclass(frozen=True)
+class CutoutOptions:
+    """What is asked of the service, and what is kept.
+
+    Attributes
+    ----------
+    layer : str
+        See `cutout`.
+    size : int
+        Pixels along a side of the standard field of 424 px at the row's scale: with another number the pixels become
+        larger or smaller, the field stays.
+    url : str
+        The service.
+    keep_fits : bool
+        False keeps the picture only; the FITS files are 2.2 MB each at 424 px.
+    retry_empty : bool
+        Ask again for galaxies that an earlier run found outside the footprint.
+    shard_size : int
+        Galaxies that are fetched again, at most, when a worker is killed.
+    probe : bool
+        Ask for one small cutout first, so that a wrong address or layer is told before a long list is begun.
+    """
+
+    layer: str = DEFAULT_LAYER
+    size: int = GZ_FIELD_PX
+    url: str = CUTOUT_URL
+    keep_fits: bool = True
+    retry_empty: bool = False
+    shard_size: int = 64
+    probe: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.size < 1 or not re.fullmatch(r"[\w.+-]+", self.layer):
+            raise ConfigError(
+                f"size={self.size}, layer={self.layer!r}: give at least 1 pixel, and a layer such as {DEFAULT_LAYER}"
+            )
+
+
 def fetch_cutouts(
     galaxies: pd.DataFrame,
     root: str | os.PathLike[str],
     *,
     name: str | os.PathLike[str] = "catalogue",
-    center: Center = "desi",
-    ra_unit: RaUnit | None = None,
-    layer: str = DEFAULT_LAYER,
-    size: int = GZ_FIELD_PX,
-    url: str = CUTOUT_URL,
-    keep_fits: bool = True,
-    retry_empty: bool = False,
+    requests: RequestOptions | None = None,
+    cutouts: CutoutOptions | None = None,
     options: FetchOptions | None = None,
     cluster: str = "local",
-    shard_size: int = 64,
     progress: bool = True,
 ) -> FetchSummary:
     """Fetch the grz FITS of each galaxy into ``<root>/images/fits``, and make its picture in ``<root>/images/jpg``.
@@ -222,37 +255,22 @@ def fetch_cutouts(
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        A row a galaxy, e.g. from `zoobot_3d.catalog.reading.read_catalog`, or the ``failed.csv`` of an earlier run. The
-        name is in the first there is of ``dr8_id``, ``id``, ``id_str``, ``mangaid``, ``CATID``, ``objid``; of rows with
-        the same name the first counts. The scale is ``est_dr5_pixscale``, or follows from ``petro_th50`` and
+        A row a galaxy, e.g. from `zoobot_3d.catalog.reading.read_catalog`, or the ``failed.csv`` of an earlier run; of
+        rows with the same name the first counts. The scale is ``est_dr5_pixscale``, or follows from ``petro_th50`` and
         ``petro_th90``, or from ``est_petro_th50`` and ``est_petro_th90`` (see `zoobot_3d.catalog.reading.gz_pixscale`):
         the first that a row has.
     root : path
         Data root.
     name : str
         What to call the catalogue in messages: its file.
-    center : {"desi", "manga", "sami"}
-        Whose position is the middle: columns ``ra, dec``, ``ra_manga, dec_manga`` or ``RA_OBJ, DEC_OBJ``, deg.
-    ra_unit : {"deg", "hour"}, optional
-        Unit of their right ascension. Degrees if not given; ten rows or more that are spread over 12 and nowhere
-        beyond 24 are then refused, as they may be hours.
-    layer : str
-        See `cutout`.
-    size : int
-        Pixels along a side of the standard field of 424 px at the row's scale: with another number the pixels become
-        larger or smaller, the field stays.
-    url : str
-        The service.
-    keep_fits : bool
-        False keeps the picture only; the FITS files are 2.2 MB each at 424 px.
-    retry_empty : bool
-        Ask again for galaxies that an earlier run found outside the footprint.
+    requests : RequestOptions, optional
+        Which columns of the table count.
+    cutouts : CutoutOptions, optional
+        Layer, size and service.
     options : FetchOptions, optional
         Connections, rate, tries.
     cluster : str
         Where to work, see `zoobot_3d.compute.shards.sharded`.
-    shard_size : int
-        Galaxies that are fetched again, at most, when a worker is killed.
     progress : bool
         Show a bar.
 
@@ -269,45 +287,37 @@ def fetch_cutouts(
         If the service does not answer.
     """
     check_cluster(cluster)
-    options = options or FetchOptions()
-    if size < 1 or not re.fullmatch(r"[\w.+-]+", layer):
-        raise ConfigError(f"size={size}, layer={layer!r}: give at least 1 pixel, and a layer such as {DEFAULT_LAYER}")
-    requests, notes = read_requests(galaxies, os.fspath(name), center, size, ra_unit)
+    options, cutouts = options or FetchOptions(), cutouts or CutoutOptions()
+    asked, notes = read_requests(galaxies, os.fspath(name), cutouts.size, requests)
     root = Path(root).absolute()
     folder = root / IMAGES
-    bad = requests["reason"].notna()
-    wanted = requests[~bad].drop(columns="reason").assign(size=size, layer=layer)
-    wanted["url"] = [
-        cutout_url(ra, dec, pixscale, size=size, layer=layer, url=url)
-        for ra, dec, pixscale in wanted[["ra", "dec", "pixscale"]].itertuples(index=False)
-    ]
+    bad = asked["reason"].notna()
+    wanted = _with_urls(asked[~bad].drop(columns=["reason", "warning"]), cutouts)
     with filling(folder):
         ledger = read_ledger(folder / LEDGER, COLUMNS)
-        files = {place: file_sizes(root / place) for place in (IMAGES, FITS_FOLDER, JPG_FOLDER)}
-        for place, names in files.items():
-            remove_leftovers(root / place, names)
-        has_fits, has_jpg, is_empty = _what_is_there(wanted, ledger, files)
-        good = (is_empty & (not retry_empty)) | (has_jpg & (has_fits | (not keep_fits)))
-        todo = wanted[~good].assign(has_fits=has_fits[~good])
-        if not todo["has_fits"].all():
+        good, todo, n_empty = _to_do(wanted, ledger, root, cutouts)
+        if cutouts.probe and not todo["has_fits"].all():
             with options.client() as client:
-                client.get(cutout_url(**_PROBE, layer=layer, url=url), check=_check_probe)
+                client.get(cutout_url(**_PROBE, layer=cutouts.layer, url=cutouts.url), check=_check_probe)
         ledger = _without(todo, ledger, folder / LEDGER)
         with fetch_shards(
-            _fetch_rows, todo.drop(columns=["row", "layer"]).reset_index(drop=True), folder,
-            {"root": str(root), "keep_fits": keep_fits}, options=options, cluster=cluster, shard_size=shard_size,
-            what="fetching cutouts", unit="galaxies", progress=progress,
-        ) as results:  # fmt: skip
+            _fetch_rows,
+            todo.drop(columns=["row", "layer"]).reset_index(drop=True),
+            folder,
+            {"root": str(root), "keep_fits": cutouts.keep_fits},
+            options=options,
+            job=FetchJob("fetching cutouts", "galaxies", cluster, cutouts.shard_size, progress),
+        ) as results:
             results = todo.drop(columns="url").merge(results, on="id", validate="1:1")
             lost = results["error"].notna()
             fresh = results[~lost]
             write_ledger(folder / LEDGER, pd.concat([ledger[~ledger["id"].isin(todo["id"])], fresh]), COLUMNS)
-            failed = pd.concat([requests[bad].rename(columns={"reason": "error"}), results[lost]]).sort_values("row")
+            failed = pd.concat([asked[bad].rename(columns={"reason": "error"}), results[lost]]).sort_values("row")
             rows, urls = galaxies.iloc[failed["row"].to_numpy(int)], failed.reindex(columns=["url"])["url"].fillna("")
             failed_csv = write_failed(folder / FAILED, rows, list(urls), list(failed["error"]))
         with contextlib.suppress(OSError):  # there are files in it
             (root / FITS_FOLDER).rmdir()
-    n_empty = int((good & is_empty).sum()) + (int(fresh["status"].eq("empty").sum()) if len(fresh) else 0)
+    n_empty += int(fresh["status"].eq("empty").sum()) if len(fresh) else 0
     return FetchSummary(
         done=len(fresh),
         skipped=int(good.sum()),
@@ -318,6 +328,28 @@ def fetch_cutouts(
         notes=tuple(notes),
         unit="galaxies",
     )
+
+
+def _with_urls(wanted: pd.DataFrame, cutouts: CutoutOptions) -> pd.DataFrame:
+    """Add size, layer and address to what is asked for."""
+    positions = wanted[["ra", "dec", "pixscale"]].itertuples(index=False)
+    urls = [
+        cutout_url(ra, dec, pixscale, size=cutouts.size, layer=cutouts.layer, url=cutouts.url)
+        for ra, dec, pixscale in positions
+    ]
+    return wanted.assign(size=cutouts.size, layer=cutouts.layer, url=urls)
+
+
+def _to_do(
+    wanted: pd.DataFrame, ledger: pd.DataFrame, root: Path, cutouts: CutoutOptions
+) -> tuple[pd.Series[bool], pd.DataFrame, int]:
+    """Tell which requests are there and good, which are to be fetched, and how many are known to be empty."""
+    files = {place: file_sizes(root / place) for place in (IMAGES, FITS_FOLDER, JPG_FOLDER)}
+    for place, names in files.items():
+        remove_leftovers(root / place, names)
+    has_fits, has_jpg, is_empty = _what_is_there(wanted, ledger, files)
+    good = (is_empty & (not cutouts.retry_empty)) | (has_jpg & (has_fits | (not cutouts.keep_fits)))
+    return good, wanted[~good].assign(has_fits=has_fits[~good]), int((good & is_empty).sum())
 
 
 def _without(todo: pd.DataFrame, ledger: pd.DataFrame, path: Path) -> pd.DataFrame:

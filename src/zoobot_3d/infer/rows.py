@@ -1,0 +1,167 @@
+"""One galaxy of a prediction: its picture read, its masks as a row, or its row with the reason why there are none.
+
+Must not know shards or folders of predictions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zoobot_3d import io
+from zoobot_3d.catalog.reading import CUBES
+from zoobot_3d.compute.batch import file_stamp, reason_for
+from zoobot_3d.errors import BadFileError
+from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
+from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.rgb import rgb_from_grz
+
+__all__ = ["SIGMA_FULL", "Picture", "failure_row", "read_galaxy", "stamped", "success_row", "typed"]
+
+SIGMA_FULL = 0.5
+"""Standard deviation that 255 stands for in ``<class>_sigma_png``: nothing in 0-1 scatters more."""
+
+_ON = 0.2  # a pixel counts towards a class's area above this fraction of volunteers
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A galaxy's picture, where it lies, and what may be wrong with it.
+
+    Attributes
+    ----------
+    picture : numpy.ndarray
+        (H, W, 3) uint8 RGB, row 0 north.
+    grid : PixelGrid
+        Its pixels; at 1 arcsec per pixel where ``scaled`` is False.
+    scaled : bool
+        Whether the pixel scale is known.
+    warning : str
+        What may be wrong; empty if nothing is.
+    """
+
+    picture: NDArray[np.uint8]
+    grid: PixelGrid
+    scaled: bool
+    warning: str
+
+
+def _row_stamp(row: Any) -> str:
+    """Return what changes when the galaxy has to be predicted again: its file, position, scale or problem."""
+    told = (row.path, file_stamp(row.file) if row.file else "", row.ra, row.dec, row.pixscale)
+    more = (getattr(row, "problem", ""), getattr(row, "warning", ""))
+    return hashlib.blake2b(repr((*told, *more)).encode(errors="surrogateescape"), digest_size=12).hexdigest()
+
+
+def read_galaxy(row: Any) -> Picture | str:
+    """Read one galaxy's picture, or say in a line why not.
+
+    Parameters
+    ----------
+    row : namedtuple
+        ``path``, ``file``, ``ra``, ``dec`` and ``pixscale`` of `zoobot_3d.catalog.reading.list_galaxies`, and
+        ``problem`` and ``warning`` where they are known beforehand.
+    """
+    from zoobot_3d.infer.segmenter import check_picture
+
+    try:
+        if problem := getattr(row, "problem", ""):
+            return str(problem)
+        if not row.file:
+            return "the catalogue names no picture for this row"
+        found = _read_cube(row) if row.file.lower().endswith(CUBES) else _read_picture(row)
+        check_picture(found.picture, row.path)
+    except Exception as error:  # one galaxy, whatever is wrong with its file, must not stop the others
+        return reason_for(error, row.file, row.path)
+    return found
+
+
+def _read_cube(row: Any) -> Picture:
+    cube, grid = io.read_cutout(row.file)
+    dead = [band for band, plane in zip("grz", cube, strict=True) if np.mean(plane == 0) > 0.5]
+    if len(dead) == 3:
+        raise BadFileError(row.path, "all-zero image", "is it outside the survey's footprint?")
+    warning = f"band {', '.join(dead)} is mostly empty: colours are wrong, masks may be too" if dead else ""
+    return Picture(rgb_from_grz(cube[:, ::-1]), grid, True, _joined(getattr(row, "warning", ""), warning))
+
+
+def _read_picture(row: Any) -> Picture:
+    """Read a picture; a scale in the catalogue is for 424 px, whatever the size of the file."""
+    picture = io.read_picture(row.file)
+    shape, warning = picture.shape[:2], _joined(getattr(row, "warning", ""))
+    if not np.isfinite(row.pixscale):
+        return Picture(picture, PixelGrid(shape, 1.0), False, warning)
+    pixscale = row.pixscale * GZ_FIELD_PX / shape[0]
+    if np.isfinite(row.ra) and np.isfinite(row.dec):
+        return Picture(picture, PixelGrid(shape, pixscale, ra=row.ra, dec=row.dec), True, warning)
+    return Picture(picture, PixelGrid(shape, pixscale), True, warning)
+
+
+def _joined(*warnings: Any) -> str:
+    return "; ".join(text for text in warnings if isinstance(text, str) and text)
+
+
+def success_row(
+    row: Any,
+    galaxy: Picture,
+    masks: NDArray[np.float32],
+    sigma: NDArray[np.float32] | None,
+    votes: Mapping[str, float],
+) -> dict[str, Any]:
+    """Make the row of a galaxy that was predicted: masks (2, H, W) in 0-1 and, if asked for, their deviations."""
+    grid = galaxy.grid
+    out: dict[str, Any] = {"id": row.id, "path": row.path, "error": None, "warning": galaxy.warning or None}
+    out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
+    out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale if galaxy.scaled else np.nan}
+    for name, mask in zip(CLASSES, masks, strict=True):
+        out[f"{name}_mask_png"] = io.encode_mask_png(mask)
+        out[f"{name}_max"] = float(mask.max())
+        out[f"{name}_area_px"] = float((mask > _ON).sum())
+    if sigma is not None:
+        for name, plane in zip(CLASSES, sigma, strict=True):
+            out[f"{name}_sigma_png"] = io.encode_mask_png(plane / SIGMA_FULL)
+    return out | dict(votes) | {"file_stem": row.file_stem, "stamp": row.stamp}
+
+
+def failure_row(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) -> dict[str, Any]:
+    """Make the row of a galaxy that could not be predicted."""
+    out: dict[str, Any] = {"id": row.id, "path": row.path, "error": reason, "warning": None}
+    out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan}
+    for name in CLASSES:
+        out |= {f"{name}_mask_png": None, f"{name}_max": np.nan, f"{name}_area_px": np.nan}
+        if uncertainty:
+            out[f"{name}_sigma_png"] = None
+    return out | dict.fromkeys(votes, np.nan) | {"file_stem": row.file_stem, "stamp": row.stamp}
+
+
+def typed(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Make a table of rows; every shard has the same column types, also where a column is all missing."""
+    frame = pd.DataFrame(records)
+    words = ("id", "path", "error", "warning", "file_stem", "stamp")
+    types: dict[str, Any] = dict.fromkeys(words, "string") | dict.fromkeys(("height", "width"), "int32")
+    binary = pd.ArrowDtype(pa.binary())
+    return frame.astype(types | {name: binary for name in frame if str(name).endswith("_png")})
+
+
+def stamped(galaxies: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
+    """Add ``stamp`` and ``file_stem`` to galaxies: file names that are unique, also where case does not count.
+
+    Parameters
+    ----------
+    galaxies : pandas.DataFrame
+        From `zoobot_3d.catalog.reading.list_galaxies`.
+    taken : mapping
+        File names of galaxies that were predicted before, by ``id``; they stay.
+    """
+    names = galaxies["id"].astype(str)
+    fresh = [name for name in names if name not in taken]
+    stems = dict(taken) | dict(zip(fresh, io.unique_stems(fresh, taken.values()), strict=True))
+    stamps = [_row_stamp(row) for row in galaxies.itertuples(index=False)]
+    return galaxies.assign(id=names, file_stem=[stems[name] for name in names], stamp=stamps)
