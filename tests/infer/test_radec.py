@@ -19,10 +19,8 @@ def sky(tmp_path_factory):
 
 
 def run(tiny_bundle, out, sky, *words):
-    return cli.main(
-        ["predict", *words, "--bundle", str(tiny_bundle), "--out", str(out), "--rate", "0", "--first-wait", "0"]
-        + ["--url", sky[0].cutout_url]
-    )
+    network = ["--rate", "0", "--first-wait", "0", "--url", sky[0].cutout_url]
+    return cli.main(["predict", *words, "--bundle", str(tiny_bundle), "--out", str(out), *network])
 
 
 @pytest.mark.parametrize("scale", ["-1", "0", "nan"])

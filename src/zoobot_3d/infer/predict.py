@@ -33,6 +33,7 @@ from zoobot_3d.infer.predictions import (
     read_run,
     run_root,
     shard_path,
+    shard_stamps,
     write_run,
     write_shard,
 )
@@ -177,7 +178,7 @@ class _Run:
         """Find out what is to be done, do it, and count."""
         self.told = self._claim(galaxies)
         shards, damaged = intact_shards(self.folder)
-        before = _known(shards)
+        before = _known(self.folder, shards)
         galaxies = stamped(galaxies, {n: s for n, s in zip(before["id"], before["file_stem"], strict=True) if s})
         old = before.set_index("id").reindex(galaxies["id"].to_numpy())
         is_new = old["shard"].isna().to_numpy()
@@ -190,7 +191,7 @@ class _Run:
         with ThreadPoolExecutor(self.threads) as pool:
             for number, rows in self._plan(galaxies, old, is_new, is_changed, set(shards), shard_size):
                 records = self._records(rows, pool)
-                earlier = pd.read_parquet(shards[number]) if number in shards else None
+                earlier = _with_stamps(shards[number], before) if number in shards else None
                 write_shard(self.folder, number, _replaced(earlier, typed(records)), self._notes())
                 failed = [record["error"] for record in records if record["error"] is not None]
                 predicted += len(records) - len(failed)
@@ -307,17 +308,24 @@ class _Run:
             yield mask, sigma, {name: float(column[index]) for name, column in votes.items()}
 
 
-def _known(shards: dict[int, Path]) -> pd.DataFrame:
+def _known(folder: Path, shards: dict[int, Path]) -> pd.DataFrame:
     """Read what earlier runs have predicted: ``id``, ``stamp``, ``file_stem``, ``error`` and the shard's number."""
     columns = ["id", "stamp", "file_stem", "error", "shard"]
-    frames = []
+    frames, stamps = [], shard_stamps(folder)
     for number, path in shards.items():
         there = [name for name in columns if name in pq.read_schema(path).names]
-        frames.append(pd.read_parquet(path, columns=there).assign(shard=number))
+        frame = pd.read_parquet(path, columns=there).assign(shard=number)
+        told = stamps.get(path.name, [])
+        frames.append(frame.assign(stamp=told if len(told) == len(frame) else ""))
     if not frames:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
     known = pd.concat(frames, ignore_index=True).reindex(columns=columns).drop_duplicates("id", keep="last")
     return known.astype({"stamp": object, "file_stem": object}).fillna({"stamp": "", "file_stem": ""})
+
+
+def _with_stamps(path: Path, before: pd.DataFrame) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    return frame.assign(stamp=before.set_index("id")["stamp"].reindex(frame["id"].to_numpy()).to_numpy())
 
 
 def _replaced(earlier: pd.DataFrame | None, fresh: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """A folder of predictions on disk: what made them, its shards with their checksums, and reading them back.
 
-``run.json`` says which bundle was asked and how. ``shards.jsonl`` has a line for each shard that was written, with its
-rows and checksum; of several lines on one shard the last counts. Must not know networks.
+``run.json`` says which bundle was asked and how. ``log/shards.jsonl`` has a line for each shard that was written: its
+checksum, and a stamp of what each of its rows was made of. Of several lines on one shard the last counts. Must not know
+networks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "read_run",
     "run_root",
     "shard_path",
+    "shard_stamps",
     "write_run",
     "write_shard",
 ]
@@ -41,7 +43,7 @@ __all__ = [
 SHARDS = "shards"
 """Subfolder with nothing but the shards, so that Parquet readers take it as one table."""
 
-RUN, LOG = "run.json", "shards.jsonl"
+RUN, LOG = "run.json", "log/shards.jsonl"
 _AGAIN = "run the same zoobot3d predict again, which makes it anew"
 
 
@@ -100,10 +102,11 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def write_shard(folder: Path, number: int, frame: pd.DataFrame, notes: dict[str, str]) -> None:
-    """Write a shard whole, and its checksum."""
+    """Write a shard whole; its checksum and the column ``stamp`` go to the log, as stamps tell times of files."""
     path = shard_path(folder, number)
-    io.write_parquet(path, frame, notes)
-    line = json.dumps({"shard": path.name, "rows": len(frame), "blake2b": _checksum(path)})
+    io.write_parquet(path, frame.drop(columns="stamp"), notes)
+    line = json.dumps({"shard": path.name, "blake2b": _checksum(path), "stamps": list(frame["stamp"])})
+    (folder / LOG).parent.mkdir(exist_ok=True)
     with (folder / LOG).open("a", encoding="utf-8") as log:
         log.write(line + "\n")
         log.flush()
@@ -120,7 +123,7 @@ def intact_shards(folder: Path) -> tuple[dict[int, Path], list[str]]:
     damaged : list of str
         File names of shards that are truncated, changed, swapped or gone.
     """
-    told = _log(folder)
+    told = {name: checksum for name, (checksum, _) in _log(folder).items()}
     intact: dict[int, Path] = {}
     damaged = []
     there = {path.name: path for path in sorted((folder / SHARDS).glob("shard-*.parquet"))}
@@ -148,9 +151,14 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _log(folder: Path) -> dict[str, str]:
-    """Checksums by shard; a torn last line is passed over."""
-    told: dict[str, str] = {}
+def shard_stamps(folder: Path) -> dict[str, list[str]]:
+    """Read the stamps of each shard's rows, in their order."""
+    return {name: stamps for name, (_, stamps) in _log(folder).items()}
+
+
+def _log(folder: Path) -> dict[str, tuple[str, list[str]]]:
+    """Read checksum and stamps by shard; a torn last line is passed over."""
+    told: dict[str, tuple[str, list[str]]] = {}
     try:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -158,7 +166,7 @@ def _log(folder: Path) -> dict[str, str]:
     for line in lines:
         try:
             entry = json.loads(line)
-            told[str(entry["shard"])] = str(entry["blake2b"])
+            told[str(entry["shard"])] = str(entry["blake2b"]), [str(stamp) for stamp in entry["stamps"]]
         except (ValueError, KeyError, TypeError):
             continue
     return told
@@ -173,7 +181,7 @@ def _checked_shards(folder: str | os.PathLike[str]) -> Iterator[Path]:
         If there are none, or one is missing or not as it was written.
     """
     where = Path(folder)
-    told = _log(where)
+    told = {name: checksum for name, (checksum, _) in _log(where).items()}
     shards = sorted((where / SHARDS).glob("shard-*.parquet"))
     if not shards and not told:
         raise BadFileError(folder, "no shards of predictions here", "run zoobot3d predict first")
