@@ -417,6 +417,20 @@ def test_the_rarer_kind_is_shown_more_often(mixed):
     assert {seen.count(n) for n in seen if n % 3 == 1} == {6}
 
 
+def test_groups_have_their_share_of_every_epoch(survey):
+    root, catalog = survey
+    path = root / "data" / "groups.parquet"
+    groups = np.where(catalog["dr8_id"].isin(["g00", "g02"]), "real", "simulated")
+    write_parquet(path, catalog.assign(group=groups))
+    data = MaskDataModule(DataConfig(str(path), input_size=SIZE, batch_size=2, group_shares={"real": 0.5}))
+    data.setup()
+    seen = ids(data.train_dataloader())
+    assert sorted(seen) == ["g00", "g00", "g00", "g01", "g04", "g05"]
+    data = MaskDataModule(DataConfig(str(path), input_size=SIZE, group_shares={"drawn": 0.5}))
+    with pytest.raises(CatalogError, match="no training galaxies drawn, by the column group"):
+        data.setup()
+
+
 def test_length_of_an_epoch(mixed):
     for size in (6, 30):
         loader = module(mixed, epoch_size=size).train_dataloader()

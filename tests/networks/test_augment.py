@@ -57,6 +57,35 @@ def test_mirror_comes_before_rotation(sample):
     torch.testing.assert_close(picture, torch.rot90(sample[0].flip(3), 1, (2, 3)), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("angle", "x", "y"), [(0, 0.5, 1.0), (90, 1.0, 0.5), (45, 0.75, 0.75)])
+def test_a_squash_brings_points_nearer_along_its_direction(angle, x, y):
+    # A disc 12 px to the right of the centre and one 12 px above it, apart in two classes.
+    votes = torch.stack([disc(43.5, 31.5), disc(31.5, 19.5)])[None]
+    picture, squash = votes[:, :1].repeat(1, 3, 1, 1), affine(squash=0.5, squash_angle=angle)
+    _, moved, _ = warp(picture, votes, torch.full((1, 2), 15), squash, 64)
+    right, above = (centroid(plane) for plane in moved[0])
+    assert right[0] - 31.5 == pytest.approx(12 * x, abs=0.2)
+    assert 31.5 - above[1] == pytest.approx(12 * y, abs=0.2)
+    # At 45 deg from the right, counterclockwise, both discs come nearer to the line at right angles to it.
+    shear = 12 * 0.25 if angle == 45 else 0
+    assert right[1] - 31.5 == pytest.approx(shear, abs=0.2)
+
+
+def test_half_of_the_galaxies_are_squashed_within_the_limit():
+    affine_of = Augment(squash=0.5, seed=0).draw_affine(2000, torch.device("cpu"))
+    assert 0.45 < (affine_of.squash < 1).float().mean() < 0.55
+    assert affine_of.squash.min() >= 0.5 and affine_of.squash.max() == 1
+    assert Augment(seed=0).draw_affine(4, torch.device("cpu")).squash is None
+
+
+def test_pictures_lose_their_colour_as_often_as_asked_for(sample):
+    pictures = sample[0].repeat(400, 1, 1, 1)
+    grey = Augment(grey=0.3, photometric=1.0, seed=0).jitter(pictures)
+    colourless = (grey.amax(1) - grey.amin(1)).amax((1, 2)) < 1e-6
+    assert 0.2 < colourless.float().mean() < 0.4
+    assert torch.equal(pictures[0], sample[0][0])  # the input is left alone
+
+
 def test_larger_input_gives_its_centre_at_the_same_scale(sample):
     picture, votes, asked = warp(*sample, affine(), SIZE - 4)
     torch.testing.assert_close(picture, center_crop(sample[0], SIZE - 4), atol=1e-5, rtol=0)
@@ -236,5 +265,9 @@ def test_wrong_input_is_refused(sample):
         Augment(scale=0.8)
     with pytest.raises(ConfigError, match="bend and photometric >= 0"):
         Augment(bend=-0.1)
+    with pytest.raises(ConfigError, match="squash above 0"):
+        Augment(squash=0.0)
+    with pytest.raises(ConfigError, match="grey in 0-1"):
+        Augment(grey=1.5)
     with pytest.raises(ConfigError, match="cannot crop 20 px from 16 x 16 px"):
         center_crop(picture, 20)

@@ -1,4 +1,4 @@
-"""Commands that bring in what others have trained: import-checkpoint."""
+"""Commands that bring in what others have made: import-checkpoint, import-galaxy-builder."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def _import(args: argparse.Namespace) -> None:
     print(describe(import_checkpoint(args.file, out, input_size=args.input_size, field_fraction=fraction)))
 
 
+def _drawn_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="folder with catalog.csv, and ID.json and ID.npz for each galaxy")
+    parser.add_argument("--root", default=".", help="data root, for pictures, marks and the catalogue")
+
+
+def _drawn(args: argparse.Namespace) -> None:
+    from zoobot_3d.prepare.drawn import import_galaxy_builder
+
+    print(import_galaxy_builder(args.folder, args.root))
+
+
 COMMANDS = (
     Command(
         "import-checkpoint",
@@ -40,5 +51,15 @@ COMMANDS = (
         "zoobot3d import-checkpoint epoch=93-step=1880.ckpt published",
         _import_options,
         _import,
+    ),
+    Command(
+        "import-galaxy-builder",
+        "make a training set of galaxies that volunteers drew in Galaxy Builder",
+        "Arms drawn as lines become areas, bars become rectangles, and each volunteer is a vote, as in Galaxy Zoo: 3D. "
+        "Pictures are grey, from one band. Stray marks are dropped and counted. Writes ROOT/images/drawn, "
+        "ROOT/marks/drawn and ROOT/data/galaxy_builder.parquet, a catalogue for train and evaluate.",
+        "zoobot3d import-galaxy-builder galaxy_builder/ --root galaxies",
+        _drawn_options,
+        _drawn,
     ),
 )

@@ -32,7 +32,7 @@ __all__ = [
     "valid_keys",
 ]
 
-_OPEN_ENDED = ("model.options.",)  # free dictionaries, whose inner keys the network itself checks
+_OPEN_ENDED = ("model.options.", "data.group_shares.")  # free dictionaries, whose inner keys the network itself checks
 
 
 def read_config(

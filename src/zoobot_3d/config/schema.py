@@ -65,6 +65,9 @@ class DataConfig:
         columns of votes. Galaxies with votes and no marks then take part too. Empty: masks alone are learned.
     hide_votes_of_marked : bool
         Take galaxies that have marks as if they had no votes, so that what votes teach comes from other galaxies.
+    group_shares : dict
+        Parts of an epoch that groups of training galaxies make up, by the name in the catalogue's column ``group``,
+        e.g. ``{real: 0.25}``; the galaxies of all other groups share the rest. Empty: each galaxy as often as any.
     marked_share : float
         Part of the training galaxies shown that have marks; the kind that is too rare is shown more often. 0 shows each
         galaxy equally often. Every batch has about this part.
@@ -84,6 +87,7 @@ class DataConfig:
     on_error: Literal["skip", "raise"] = "skip"
     votes: tuple[str, ...] = ()
     hide_votes_of_marked: bool = False
+    group_shares: dict[str, float] = field(default_factory=dict)
     marked_share: float = 0.0
     epoch_size: int = 0
     augment: bool = True
@@ -103,6 +107,13 @@ class DataConfig:
             raise ConfigError(f"data.votes: no campaign {', '.join(unknown)}; choose from {', '.join(CAMPAIGNS)}")
         if len(set(self.votes)) < len(self.votes):
             raise ConfigError(f"data.votes: {', '.join(self.votes)} names a campaign twice; name each once")
+        if any(not 0 < share < 1 for share in self.group_shares.values()) or sum(self.group_shares.values()) >= 1:
+            raise ConfigError(
+                f"data.group_shares: {self.group_shares} are not parts above 0 that leave room for others; "
+                "give e.g. {real: 0.25}"
+            )
+        if self.group_shares and self.marked_share:
+            raise ConfigError("data.group_shares: does not go together with data.marked_share; give one of them")
         if not 0 <= self.marked_share < 1:
             raise ConfigError(
                 f"data.marked_share: {self.marked_share} is not in [0, 1); "
@@ -153,6 +164,16 @@ class TrainConfig:
     bend : float
         Scatter of smooth shifts by which training pictures and masks are bent, as a fraction of the side of what the
         network sees: makes arms of simulated galaxies as uneven as real ones (0.015), and learning slower; 0 is none.
+    zoom : float
+        Largest random magnification and shrinkage of training pictures, at least 1; drawn log-uniformly. Larger values
+        make a network that is used on galaxies of all sizes in the picture.
+    squash : float
+        Least factor by which half of the training galaxies are narrowed along a random direction, as if their disks
+        were more inclined; 1 is none.
+    grey : float
+        Part of the training pictures that lose their colour, so that the network can be used on pictures of one band.
+    photometric : float
+        Strength of the random changes of brightness, colour, sharpness and noise; 1 is mild, 0 is none.
     precision : str
         32-true, bf16-mixed or 16-mixed.
     accelerator : str
@@ -197,6 +218,10 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.99
     bend: float = 0.0
+    zoom: float = 1.25
+    squash: float = 1.0
+    grey: float = 0.0
+    photometric: float = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = 1
@@ -220,6 +245,12 @@ class TrainConfig:
         _at_least("train.vote_weight", self.vote_weight, 0)
         _at_least("train.accumulate", self.accumulate, 1)
         _at_least("train.bend", self.bend, 0)
+        _at_least("train.zoom", self.zoom, 1)
+        _at_least("train.photometric", self.photometric, 0)
+        if not 0 < self.squash <= 1:
+            raise ConfigError(f"train.squash: {self.squash} is not in (0, 1]; 1 leaves galaxies as they are")
+        if not 0 <= self.grey <= 1:
+            raise ConfigError(f"train.grey: {self.grey} is not in [0, 1]; it is a part of the pictures")
         _at_least("train.frozen_levels", self.frozen_levels, 0)
         if self.lr <= 0:
             raise ConfigError(f"train.lr: {self.lr} is not above 0; the default is {type(self).lr}")

@@ -281,7 +281,9 @@ class MaskDataModule(LightningDataModule):
                 masks=False,
                 vote_cols=vote_cols,
             )
-        self._order = self._train_order(self.datasets["train"].marked)
+        train = frame[split == "train"]
+        groups = train["group"].to_numpy(str) if "group" in train else np.full(len(train), "")
+        self._order = self._train_order(self.datasets["train"].marked, groups)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return shuffled batches; the last, smaller one is left out, as it would upset batch statistics."""
@@ -323,9 +325,11 @@ class MaskDataModule(LightningDataModule):
             )
         return batch
 
-    def _train_order(self, marked: NDArray[np.bool_]) -> EpochOrder:
-        """Order of the training galaxies, of which some are marked."""
+    def _train_order(self, marked: NDArray[np.bool_], groups: NDArray[np.str_]) -> EpochOrder:
+        """Order of the training galaxies, of which some are marked, or belong to groups that have a share."""
         config = self.config
+        if config.group_shares:
+            return self._grouped_order(groups)
         if not config.marked_share:
             return EpochOrder([np.arange(len(marked))], [config.epoch_size or len(marked)], self.seed)
         kinds = [np.flatnonzero(marked), np.flatnonzero(~marked)]
@@ -336,6 +340,20 @@ class MaskDataModule(LightningDataModule):
             )
         counts = epoch_counts(len(kinds[0]), len(kinds[1]), config.marked_share, config.epoch_size)
         return EpochOrder(kinds, counts, self.seed)
+
+    def _grouped_order(self, groups: NDArray[np.str_]) -> EpochOrder:
+        """Order in which each group has its share of an epoch, which shows every galaxy of the others once."""
+        config = self.config
+        named = {name: np.flatnonzero(groups == name) for name in config.group_shares}
+        others = np.flatnonzero(~np.isin(groups, list(config.group_shares)))
+        if empty := [name for name, rows in [*named.items(), ("of other groups", others)] if not len(rows)]:
+            raise CatalogError(
+                f"{config.catalog}: no training galaxies {empty[0]}, by the column group; see data.group_shares"
+            )
+        rest = 1 - sum(config.group_shares.values())
+        total = config.epoch_size or round(len(others) / rest)
+        counts = [max(1, round(total * share)) for share in config.group_shares.values()]
+        return EpochOrder([others, *named.values()], [max(1, total - sum(counts)), *counts], self.seed)
 
     def _loader(self, dataset: MaskDataset, **options: Any) -> DataLoader[dict[str, Any]]:
         workers = self.config.workers

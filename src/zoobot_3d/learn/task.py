@@ -105,7 +105,7 @@ class SegmentTask(LightningModule):
         self.loss, self.vote_loss = loss, vote_loss
         self.config = config
         self.input_size = input_size
-        self.augment: Augment | None = Augment(input_size, bend=config.bend) if augment else None
+        self.augment: Augment | None = self._new_augment() if augment else None
         self.val_scores, self.test_scores = _Scores(), _Scores()
         self.time_fraction: Callable[[], float] = lambda: 0.0
 
@@ -117,9 +117,20 @@ class SegmentTask(LightningModule):
         """Seed the epoch's draws by its number, and freeze by it, so that a resumed run does the same."""
         torch.manual_seed(1_000_003 * self.config.seed + 1_009 * self.current_epoch + self.global_rank)
         if self.augment is not None:
-            self.augment = Augment(self.input_size, bend=self.config.bend)
+            self.augment = self._new_augment()
         frozen = encoder_is_frozen(self.config.freeze_encoder, self.current_epoch)
         freeze_encoder(self.model, frozen, self.config.frozen_levels)
+
+    def _new_augment(self) -> Augment:
+        config = self.config
+        return Augment(
+            self.input_size,
+            scale=config.zoom,
+            bend=config.bend,
+            photometric=config.photometric,
+            squash=config.squash,
+            grey=config.grey,
+        )
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment training batches on the device; only turn the picture to float 0-1 for any other."""

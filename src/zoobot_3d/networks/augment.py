@@ -21,6 +21,7 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 _EDGE_TOLERANCE = 1e-4  # of half a side: float32 rounding of the sampling grid
 _BEND_KNOTS = 6  # a side: a bend is smooth over a fifth of the picture
 _SHADE_KNOTS = 5
+_ONE_BAND = 0.7  # of the pictures without colour show one channel alone
 
 
 def center_crop(array: Tensor, out_size: int) -> Tensor:
@@ -59,6 +60,10 @@ class Affine:
         To the right and down, as a fraction of the output's side.
     mirror : Tensor
         1 to swap left and right first, else 0.
+    squash : Tensor, optional
+        Factor of at most 1 on the galaxy's extent along one direction, last: as if the disk were more inclined.
+    squash_angle : Tensor, optional
+        That direction, deg counterclockwise from the right.
     """
 
     angle: Tensor
@@ -66,6 +71,8 @@ class Affine:
     shift_x: Tensor
     shift_y: Tensor
     mirror: Tensor
+    squash: Tensor | None = None
+    squash_angle: Tensor | None = None
 
     def sampling_matrices(self) -> Tensor:
         """Return (B, 2, 3): from output to input coordinates, both from -1 to 1 over the output's side."""
@@ -76,6 +83,11 @@ class Affine:
         rows = torch.stack(
             [torch.stack([cosine, -sine], dim=1) * sign[:, None], torch.stack([sine, cosine], dim=1)], dim=1
         )
+        if self.squash is not None and self.squash_angle is not None:
+            phi = torch.deg2rad(self.squash_angle)
+            along = torch.stack([torch.cos(phi), -torch.sin(phi)], dim=1)  # y points down
+            stretch = (1.0 / self.squash - 1.0)[:, None, None] * along[:, :, None] * along[:, None, :]
+            rows = rows @ (torch.eye(2, device=rows.device) + stretch)
         shift = 2.0 * torch.stack([self.shift_x, self.shift_y], dim=1)
         return torch.cat([rows, -(rows @ shift[:, :, None])], dim=2)
 
@@ -156,6 +168,12 @@ class Augment(nn.Module):
     photometric : float
         Strength of the jitter of brightness, gamma, colour, sky level, shading, sharpness and noise; 1 is mild, 0 is
         none.
+    squash : float
+        Least factor, above 0 and at most 1, by which half of the galaxies are narrowed along a random direction, as if
+        their disks were more inclined; drawn log-uniformly. 1 is none.
+    grey : float
+        Part of the pictures that lose their colour: most show one channel, as a picture of one band does, the others
+        the mean.
     seed : int, optional
         Makes the sequence of draws repeatable on one kind of device; by default it follows torch's own seed. Processes
         that train together should each have their own.
@@ -176,6 +194,8 @@ class Augment(nn.Module):
         flip: bool = True,
         bend: float = 0.0,
         photometric: float = 1.0,
+        squash: float = 1.0,
+        grey: float = 0.0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -185,15 +205,18 @@ class Augment(nn.Module):
             or not 0 <= shift < 0.5
             or bend < 0
             or photometric < 0
+            or not 0 < squash <= 1
+            or not 0 <= grey <= 1
             or (out_size is not None and out_size < 1)
         ):
             raise ConfigError(
                 f"augment: rotate {rotate}, scale {scale}, shift {shift}, bend {bend}, photometric {photometric}, "
-                f"out_size {out_size}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, bend and photometric >= 0, "
-                "out_size >= 1"
+                f"squash {squash}, grey {grey}, out_size {out_size}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, "
+                "bend and photometric >= 0, squash above 0 and at most 1, grey in 0-1, out_size >= 1"
             )
         self.out_size, self.rotate, self.scale, self.shift = out_size, rotate, scale, shift
         self.flip, self.bend, self.photometric = flip, bend, photometric
+        self.squash, self.grey = squash, grey
         self.seed = torch.initial_seed() if seed is None else seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -216,7 +239,16 @@ class Augment(nn.Module):
             shift_x=shift_x * self.shift,
             shift_y=shift_y * self.shift,
             mirror=((mirror > 0) & self.flip).float(),
+            **self._draw_squash(batch, device),
         )
+
+    def _draw_squash(self, batch: int, device: torch.device) -> dict[str, Tensor]:
+        """Draw how half of a batch is narrowed; nothing, and no draw, where it never is."""
+        if self.squash == 1:
+            return {}
+        narrow, amount, angle = (self._uniform(batch, 1.0, device).flatten() for _ in range(3))
+        factor = torch.exp(0.5 * (amount + 1) * math.log(self.squash))
+        return {"squash": torch.where(narrow > 0, factor, 1.0), "squash_angle": 90.0 * angle}
 
     def draw_bend(self, batch: int, device: torch.device) -> Tensor | None:
         """Draw the smooth shifts of one batch, (B, 2, K, K); None without a bend."""
@@ -229,6 +261,13 @@ class Augment(nn.Module):
         """Return pictures, float (B, 3, H, W) in 0-1, as another camera, night or screen would show them."""
         batch, device, strength = len(pictures), pictures.device, self.photometric
         generator = self._generator(device)
+        colourless = None
+        if self.grey:
+            drawn = torch.rand((2, batch), generator=generator, device=device)
+            colourless = (drawn[0] < self.grey).nonzero().flatten()
+            one = pictures[colourless]
+            single = (drawn[1, colourless] < _ONE_BAND)[:, None, None]
+            pictures[colourless] = torch.where(single, one[:, 1], one.mean(dim=1))[:, None].expand(-1, 3, -1, -1)
 
         # Gamma before gain, so that a bright bulge still saturates.
         gamma = torch.exp(self._uniform(batch, 0.25 * strength, device))
@@ -262,6 +301,8 @@ class Augment(nn.Module):
             sigma = self._uniform(len(noisy), 0.015 * strength, device) + 0.015 * strength
             noise = torch.randn((len(noisy), *pictures.shape[1:]), generator=generator, device=device)
             pictures[noisy] += noise.mul_(sigma)
+        if colourless is not None:  # the jitter has tinted them
+            pictures[colourless] = pictures[colourless].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         return pictures.clamp_(0.0, 1.0)
 
     @torch.no_grad()
@@ -302,7 +343,7 @@ class Augment(nn.Module):
             warped, votes, n_asked = warp(pictures, votes, n_asked, affine, out_size, bend)
             if pictures.dtype == torch.uint8:
                 warped = warped.mul_(1.0 / 255.0)
-            return (self.jitter(warped) if self.photometric else warped), votes, n_asked
+            return (self.jitter(warped) if self.photometric or self.grey else warped), votes, n_asked
 
 
 def _smooth(knots: Tensor, size: int) -> Tensor:
