@@ -18,6 +18,7 @@ def test_from_seeds_to_a_bundle(realdata, tmp_path):
     def make():
         options = {"work": tmp_path / "work", "out": tmp_path / "bundle", "galaxies": 64, "hosted": 4, "disks": 2}
         options["hosts"] = realdata / "gz_decals_jpg" / "jpg"
+        options |= {"drawn": tmp_path / "drawn", "plain": tmp_path / "plain"}
         command = [f"--{key}={value}" for key, value in options.items()]
         settings = ["train.epochs=1", "data.workers=0", "data.batch_size=8", "train.progress=false"]
         return subprocess.run(
@@ -27,10 +28,20 @@ def test_from_seeds_to_a_bundle(realdata, tmp_path):
             check=False,
         )
 
+    for kind, source, names in (
+        ("drawn", realdata / "galaxy_builder" / "drawn", ["587741722819494015.json", "587741722819494015.npz"]),
+        ("plain", realdata / "gz2_pictures" / "non_spirals", ["*.jpg"]),
+    ):
+        (tmp_path / kind).mkdir()
+        for path in [path for name in names for path in sorted(source.glob(name))[:2]]:
+            (tmp_path / kind / path.name).symlink_to(path.resolve())
+    catalog = "dr7objid,petro_theta_arcsec\n587741722819494015,13.9\n"
+    (tmp_path / "drawn" / "catalog.csv").write_text(catalog)
+
     first = make()
     assert first.returncode == 0, first.stderr
     frame = pd.read_parquet(tmp_path / "work" / "survey" / "data" / "weights.parquet")
-    assert len(frame) == 70
+    assert frame["group"].value_counts().to_dict() == {"simulated": 70, "plain": 2, "drawn": 1}
     assert (frame["split"][64:] == "train").all()
 
     made, shipped = load_bundle(tmp_path / "bundle"), load_bundle(DEFAULT)

@@ -1,15 +1,18 @@
 """Make the bundle that comes with the package, from seeds to file: `make weights`.
 
 Simulates a broad survey, more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them), and
-disks within spheroids, which are rare and look like bars; trains ``conf/weights.yaml`` on all of them, from an encoder
-that has learned on photographs (extra ``weights``); measures the result on the survey's test galaxies, and writes it in
-half precision to ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command. No mark of a volunteer is
-seen.
+disks within spheroids, which are rare and look like bars. Adds real galaxies whose arms and bars volunteers of Galaxy
+Builder drew (``--drawn``), and real ones that volunteers of Galaxy Zoo 2 found without arms (``--plain``). Trains
+``conf/weights.yaml`` on all of them, from an encoder that has learned on photographs (extra ``weights``); measures the
+result on the survey's test galaxies, and writes it in half precision to ``src/zoobot_3d/default_bundle``. Killed, it
+goes on with the same command.
 
     python tools/make_weights.py [--work weights] [--galaxies 16000] [--seed 12] [--hosted 2000] [--disks 1200]
                                  [--hosts ../shared/realdata/gz_decals_jpg/jpg] [KEY=VALUE ...]
 
-Without the folder of real pictures, give ``--hosted 0``. The weights depend on the processor in their last digits.
+Without the folder of real pictures, give ``--hosted 0``. Galaxy Builder's marks (Lingard et al. 2020) and the pictures
+of Galaxy Zoo 2 are used where their folders are; without them the command says so and learns from the others. The
+weights depend on the processor in their last digits.
 """
 
 from __future__ import annotations
@@ -30,26 +33,69 @@ from zoobot_3d.infer.bundle import BundleInfo, describe, load_bundle, save_bundl
 from zoobot_3d.io import write_atomic, write_parquet
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.train import train
+from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.networks import MobileUNet, build_model
 from zoobot_3d.networks.losses import build_loss
 from zoobot_3d.networks.mobile_unet import load_photograph_weights
+from zoobot_3d.prepare.drawn import import_galaxy_builder
 from zoobot_3d.report.evaluate import evaluate_catalog
-from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS
+from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS, COL_PIXSCALE, GZ_FIELD_PX
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
+from zoobot_3d.sky.grid import PixelGrid
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_BUNDLE = ROOT / "src" / "zoobot_3d" / "default_bundle"
 HOSTS = ROOT / "tools" / "hosts.csv"
+REAL = ROOT.parent / "shared" / "realdata"
 LARGEST_MB = 8.0
+SHARES = {"drawn": 0.25, "plain": 0.08}
+"""Parts of an epoch that real galaxies make up."""
+PLAIN_VOTES = 5
+PLAIN_PIXSCALE = 0.2  # arcsec; any will do, as pictures and marks share their field and have no position
 
 
-def write_catalog(survey: SurveySummary, hosts: pd.DataFrame | None, n_hosted: int, n_disks: int, seed: int) -> Path:
-    """Write what to learn from: the survey, galaxies in real pictures, and disks within spheroids.
+def real_galaxies(root: Path, drawn: Path, plain: Path) -> list[pd.DataFrame]:
+    """Add real galaxies to a data root: those that volunteers drew on, and pictures without arms."""
+    frames = []
+    if drawn.is_dir():
+        print(summary := import_galaxy_builder(drawn, root))
+        frames.append(read_catalog(summary.catalog).assign(group="drawn", split="train"))
+    else:
+        print(f"{drawn}: no marks of Galaxy Builder here; the model learns from no real mark")
+    if plain.is_dir():
+        frames.append(plain_galaxies(root, plain))
+    else:
+        print(f"{plain}: no pictures of Galaxy Zoo 2 here; the model learns from no real galaxy without arms")
+    return frames
+
+
+def plain_galaxies(root: Path, folder: Path) -> pd.DataFrame:
+    """Make rows of pictures of galaxies without arms: five volunteers saw none, and nobody was asked for a bar."""
+    grid = PixelGrid((GZ_FIELD_PX, GZ_FIELD_PX), PLAIN_PIXSCALE)
+    blank = VolunteerMarks(
+        grid, PathTask.from_nested([[]] * PLAIN_VOTES), PathTask.from_nested([]), PointTask.from_nested([], []), {}
+    )
+    marks = "marks/plain.json"
+    blank.to_json(root / marks)
+    link = root / "images" / "plain"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve())
+    names = sorted(path.name for path in folder.glob("*.jpg"))
+    rows = {COL_ID: [f"plain_{Path(name).stem}" for name in names], COL_JPG: [f"images/plain/{name}" for name in names]}
+    return pd.DataFrame(rows).assign(**{COL_MARKS: marks, COL_PIXSCALE: PLAIN_PIXSCALE}, group="plain", split="train")
+
+
+def write_catalog(
+    survey: SurveySummary, hosts: pd.DataFrame | None, counts: tuple[int, int], seed: int, real: list[pd.DataFrame]
+) -> Path:
+    """Write what to learn from: the survey, galaxies in real pictures, disks within spheroids, and real galaxies.
 
     Galaxies are cheap: of the survey's test galaxies about a thousand are left to test on, the others are trained on.
     So are all of those in real pictures, as few hosts have many galaxies, and all disks.
     """
+    n_hosted, n_disks = counts
     frame = read_catalog(survey.master)
     split = assign_split(frame[COL_ID])
     tested = np.flatnonzero(split == "test")
@@ -67,7 +113,8 @@ def write_catalog(survey: SurveySummary, hosts: pd.DataFrame | None, n_hosted: i
             frame[column] = folder + "/" + frame[column]
         frames.append(frame.assign(split="train", **{COL_ID: "disk_" + frame[COL_ID]}))
     path = survey.master.with_name("weights.parquet")
-    write_parquet(path, pd.concat(frames, ignore_index=True))
+    simulated = pd.concat(frames, ignore_index=True).assign(group="simulated")
+    write_parquet(path, pd.concat([simulated, *real], ignore_index=True))
     return path
 
 
@@ -96,7 +143,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=12, help="of the survey")
     parser.add_argument("--hosted", type=int, default=2000, help="galaxies in real pictures")
     parser.add_argument("--disks", type=int, default=1200, help="disks within spheroids")
-    parser.add_argument("--hosts", default=str(ROOT.parent / "shared/realdata/gz_decals_jpg/jpg"), help="real pictures")
+    parser.add_argument("--hosts", default=str(REAL / "gz_decals_jpg/jpg"), help="real pictures")
+    parser.add_argument("--drawn", type=Path, default=REAL / "galaxy_builder/drawn", help="marks of Galaxy Builder")
+    parser.add_argument("--plain", type=Path, default=REAL / "gz2_pictures/non_spirals", help="pictures without arms")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
     args = parser.parse_args()
@@ -107,11 +156,13 @@ def main() -> None:
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
-    catalog = write_catalog(survey, hosts, args.hosted, args.disks, args.seed)
+    real = real_galaxies(survey.root, args.drawn, args.plain)
+    catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, real)
+    shares = [f"data.group_shares.{frame['group'].iloc[0]}={SHARES[frame['group'].iloc[0]]}" for frame in real]
     recipe = ROOT / "conf" / "weights.yaml"
     start = write_start(load_config(recipe, args.settings), work / "photographs")
     trained = train(
-        load_config(recipe, [f"data.catalog={catalog}", f"train.init={start}", *args.settings]), work / "train"
+        load_config(recipe, [f"data.catalog={catalog}", f"train.init={start}", *shares, *args.settings]), work / "train"
     )
 
     bundle = load_bundle(trained)
