@@ -1,4 +1,4 @@
-import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,33 +7,41 @@ import pytest
 from zoobot_3d import io
 from zoobot_3d.demo import DemoConfig, demo, find_real_pictures
 from zoobot_3d.errors import BadFileError
-from zoobot_3d.schema import DEFAULT_MASTER
+from zoobot_3d.schema import CLASSES, DEFAULT_MASTER
 
 
 @pytest.mark.slow  # simulates, trains and predicts, if only a little
-def test_the_whole_road(tmp_path):
+def test_the_whole_road(tmp_path, tiny_bundle):
     rng = np.random.default_rng(0)
     for name in "ab":
         io.write_jpeg(tmp_path / "real" / f"{name}.jpg", rng.integers(0, 255, (424, 424, 3), dtype=np.uint8))
     (tmp_path / "real" / "c.jpg").touch()
-    config = DemoConfig(galaxies=40, epochs=1, input_size=32, show=2)
-    metrics = demo(tmp_path / "demo", images=tmp_path / "real", config=config, progress=False)
-    for key in ("iou_spiral", "iou_bar", "ceiling_spiral", "ceiling_bar", "wall_s", "peak_rss_mb"):
+    config = DemoConfig(galaxies=40, steps=2, bundle=str(tiny_bundle), show=2)
+    options = {"images": tmp_path / "real", "config": config, "progress": False}
+    metrics = demo(tmp_path / "demo", **options)
+    keys = [f"{kind}_{name}" for kind in ("iou", "tuned_iou", "ceiling") for name in CLASSES]
+    for key in (*keys, "wall_s", "peak_rss_mb"):
         assert np.isfinite(metrics[key])
     assert metrics["ceiling_spiral"] > 0.1
-    assert json.loads((tmp_path / "demo" / "metrics.json").read_text()) == metrics
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
-    assert "2 real pictures predicted" in page and "1 could not be used" in page
+    assert "on 2 real pictures" in page and "1 could not be used" in page and "Your own galaxies next" in page
+    assert "zoobot3d predict galaxies.csv --fetch --out masks" in page
 
-    again = demo(tmp_path / "demo", images=tmp_path / "real", config=config, progress=False)
-    assert again["iou_spiral"] == metrics["iou_spiral"]  # nothing was made a second time
-    assert again["train_s"] < metrics["train_s"]
+    before = (tmp_path / "demo" / "metrics.json").read_bytes()
+    assert demo(tmp_path / "demo", **options) == metrics  # a finished run is not done again
+    assert (tmp_path / "demo" / "metrics.json").read_bytes() == before
+    with pytest.raises(BadFileError, match="add --restart to begin anew"):
+        demo(tmp_path / "demo", config=replace(config, steps=3), progress=False)
+    (tmp_path / "demo" / "mine.txt").touch()
+    again = demo(tmp_path / "demo", **options, restart=True)
+    assert {key: again[key] for key in keys} == pytest.approx({key: metrics[key] for key in keys}, abs=2e-3)
+    assert (tmp_path / "demo" / "mine.txt").exists()
 
 
 @pytest.mark.slow  # simulates, serves, fetches, trains
-def test_the_whole_road_through_the_archive(tmp_path):
-    config = DemoConfig(galaxies=24, epochs=1, input_size=32)
+def test_the_whole_road_through_the_archive(tmp_path, tiny_bundle):
+    config = DemoConfig(galaxies=24, steps=1, bundle=str(tiny_bundle))
     metrics = demo(tmp_path, config=config, through_archive=True, progress=False)
     assert metrics["collect_s"] > 0 and np.isfinite(metrics["iou_spiral"])
     master = pd.read_parquet(tmp_path / "survey" / DEFAULT_MASTER)

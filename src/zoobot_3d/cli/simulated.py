@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from zoobot_3d.cli.command import Command, positive
+from zoobot_3d.cli.command import Command, positive, print_table
 from zoobot_3d.schema import DEFAULT_MASTER
 
 __all__ = ["COMMANDS"]
@@ -20,10 +20,11 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", help="folder of real 424 px Galaxy Zoo pictures; by default those of ../shared, if any"
     )
-    parser.add_argument("--galaxies", type=positive, default=1200, help="size of the simulated survey")
-    parser.add_argument("--epochs", type=positive, default=92, help="passes over its training galaxies")
-    parser.add_argument("--max-minutes", type=float, default=4.5, help="training stops here on a slow machine, minutes")
-    parser.add_argument("--seed", type=int, default=0, help="of survey, training and volunteers' halves")
+    parser.add_argument("--galaxies", type=positive, default=800, help="size of the simulated survey")
+    parser.add_argument("--steps", type=positive, default=120, help="steps of the fine-tuning, of 32 galaxies each")
+    parser.add_argument("--bundle", default="default", help="model to begin with; by default the package's own")
+    parser.add_argument("--seed", type=int, default=0, help="seed of survey, training and volunteers' halves")
+    parser.add_argument("--restart", action="store_true", help="remove what an earlier run left, and begin anew")
     parser.add_argument(
         "--through-archive",
         action="store_true",
@@ -34,11 +35,18 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 def _demo(args: argparse.Namespace) -> None:
     from zoobot_3d.demo import DemoConfig, demo, find_real_pictures
 
-    config = DemoConfig(galaxies=args.galaxies, epochs=args.epochs, max_minutes=args.max_minutes, seed=args.seed)
+    config = DemoConfig(galaxies=args.galaxies, steps=args.steps, bundle=args.bundle, seed=args.seed)
     images = find_real_pictures(args.images)
-    metrics = demo(args.out, images=images, config=config, through_archive=args.through_archive)
-    print(json.dumps(metrics, indent=1))
-    print(f"open {Path(args.out) / 'report.html'}")
+    report = Path(args.out) / "report.html"
+    finished = report.exists() and not args.restart
+    metrics = demo(args.out, images=images, config=config, through_archive=args.through_archive, restart=args.restart)
+    rows = [["IoU at > 0.2", "package's model", "fine-tuned", "volunteers' halves"]]
+    for name, label in (("spiral", "spiral arms"), ("bar", "bars")):
+        rows.append([label, *(f"{metrics[f'{kind}{name}']:.2f}" for kind in ("iou_", "tuned_iou_", "ceiling_"))])
+    print_table(rows, "held-out simulated galaxies")
+    if finished:
+        print("This demonstration was finished before; --restart begins it anew.")
+    print(f"report: {report.resolve()}")
 
 
 # simulate

@@ -30,7 +30,7 @@ from zoobot_3d.config.schema import DataConfig
 from zoobot_3d.dataset.sample import HalfVotes, Sample, read_half_votes, read_sample
 from zoobot_3d.dataset.samplers import EpochOrder, RankShare, epoch_counts
 from zoobot_3d.errors import CatalogError, Zoobot3DError
-from zoobot_3d.schema import COL_ID, COL_PIXSCALE, vote_columns
+from zoobot_3d.schema import COL_ID, COL_PIXSCALE, GZ_FIELD_PX, vote_columns
 
 __all__ = ["HalfVotes", "MaskDataModule", "MaskDataset"]
 
@@ -152,6 +152,10 @@ class MaskDataset(Dataset[dict[str, Any]]):
     def names(self) -> list[str]:
         """Return the galaxies' names, in order."""
         return [galaxy.name for galaxy in self._galaxies]
+
+    def pixscale(self, index: int) -> float:
+        """Return the arcsec per pixel of an item's image."""
+        return self._galaxies[index].pixscale * GZ_FIELD_PX * self.field_fraction / self.input_size
 
     def half_votes(self, index: int, seed: int) -> HalfVotes | None:
         """Split a galaxy's volunteers into two random halves: what one half says of the other is a model's ceiling.

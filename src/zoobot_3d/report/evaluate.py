@@ -62,8 +62,9 @@ class Evaluation:
         The same of one random half of the volunteers against the other; halves are noisier than the whole, so a model
         can do better.
     reliability : dict
-        For each class ``predicted`` (mean prediction in a bin), ``observed`` (fraction of volunteers there) and
-        ``pixels``, over pixels where the prediction exceeds 0.025; bins are 0.05 wide, and empty ones are left out.
+        For each class ``predicted`` (mean prediction in a bin), ``observed`` (fraction of volunteers there), ``error``
+        (standard error of that fraction, from its scatter among galaxies) and ``pixels``, over pixels where the
+        prediction exceeds 0.025; bins are 0.05 wide, and empty ones are left out.
     calibration_error : dict
         For each class the expected calibration error: the mean of abs(observed - predicted) weighted with pixels (Guo
         et al. 2017, arXiv:1706.04599, eq. 3), over pixels where the prediction exceeds 0.025, as the empty sky would
@@ -110,14 +111,18 @@ class Reliability:
 
     def __init__(self) -> None:
         self.sums = np.zeros((2, 3, N_BINS))  # pixels, sum of predictions, sum of observed
+        self.galaxies: list[NDArray[np.float64]] = []  # the same of single galaxies
 
     def update(self, fraction: NDArray[Any], votes: NDArray[Any], n_asked: NDArray[Any]) -> None:
         """Add maps (B, 2, H, W): predicted fractions, votes and volunteers asked, 0 where unknown."""
-        for c in range(2):
-            asked = n_asked[:, c] > 0
-            predicted = fraction[:, c][asked].astype(float)
-            observed = votes[:, c][asked] / n_asked[:, c][asked].astype(float)
-            self.add(c, predicted, observed, np.ones_like(predicted))
+        for one_fraction, one_votes, one_asked in zip(fraction, votes, n_asked, strict=True):
+            before = self.sums.copy()
+            for c in range(2):
+                asked = one_asked[c] > 0
+                predicted = one_fraction[c][asked].astype(float)
+                observed = one_votes[c][asked] / one_asked[c][asked].astype(float)
+                self.add(c, predicted, observed, np.ones_like(predicted))
+            self.galaxies.append(self.sums - before)
 
     def add(self, c: int, predicted: NDArray[Any], observed: NDArray[Any], pixels: NDArray[Any]) -> None:
         """Add groups of pixels of class ``c``: mean prediction, mean fraction of volunteers, and number of pixels."""
@@ -131,14 +136,30 @@ class Reliability:
         """Curves and expected calibration errors."""
         curves, errors = {}, {}
         for c, name in enumerate(CLASSES):
-            pixels, predicted, observed = self.sums[c][:, self.sums[c, 0] > 0]
+            filled = self.sums[c, 0] > 0
+            pixels, predicted, observed = self.sums[c][:, filled]
             curves[name] = {
                 "predicted": (predicted / pixels).tolist(),
                 "observed": (observed / pixels).tolist(),
+                "error": self._errors(c)[filled].tolist(),
                 "pixels": pixels.tolist(),
             }
             errors[name] = float(np.abs(observed - predicted).sum() / pixels.sum()) if pixels.size else float("nan")
         return curves, errors
+
+    def _errors(self, c: int) -> NDArray[np.float64]:
+        """Return the standard error of the observed fraction in each bin: pixels of one galaxy are not independent.
+
+        That of a ratio of sums over clusters (Cochran 1977, Sampling Techniques, eq. 2.39).
+        """
+        n = len(self.galaxies)
+        pixels, _, observed = self.sums[c]
+        if n < 2:
+            return np.full(N_BINS, np.nan)
+        each = np.stack(self.galaxies)[:, c]
+        ratio = observed / np.maximum(pixels, 1)
+        scatter = ((each[:, 2] - ratio * each[:, 0]) ** 2).sum(axis=0)
+        return np.sqrt(n / (n - 1) * scatter) / np.maximum(pixels, 1)
 
 
 def evaluate(

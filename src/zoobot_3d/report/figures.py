@@ -5,10 +5,10 @@ Spiral arms are always blue, bars always orange (Wong 2011, Nature Methods 8, 44
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
+CLASS_LABELS = {"spiral": "spiral arms", "bar": "bar"}
+LEVELS = {0.2: "--", 0.5: "-"}
+"""Fractions of volunteers at which outlines are drawn, and their line styles."""
 SIGMA_MAP = mpl.colormaps["cividis"]
 """Of uncertainty: even in brightness, and the same to the colour-blind."""
 SIGMA_LEAST = 0.05
@@ -73,53 +77,76 @@ def overlay(
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def outlines(axes: Axes, masks: NDArray[np.floating[Any]], level: float = 0.2) -> None:
-    """Draw where each mask crosses a level, as a line in the class's colour."""
+def outlines(axes: Axes, masks: NDArray[np.floating[Any]], extent: Any = None) -> None:
+    """Draw where each mask crosses 0.2 (dashed) and 0.5 (solid), over a dark edge that shows on a white core too."""
+    place: Any = {} if extent is None else {"extent": extent, "origin": "upper"}
     for name, mask in zip(CLASSES, masks, strict=True):
-        if mask.max() > level > mask.min():
-            axes.contour(mask, levels=[level], colors=COLOURS[name], linewidths=1.1)
+        for level, style in LEVELS.items():
+            if np.nanmax(mask) > level > np.nanmin(mask):
+                axes.contour(mask, levels=[level], colors="k", linewidths=2.4, alpha=0.6, **place)
+                axes.contour(mask, levels=[level], colors=COLOURS[name], linewidths=1.2, linestyles=style, **place)
+
+
+def legend(figure: Figure, title: str = "fraction of volunteers") -> None:
+    """Say below a figure what the colours and lines of `outlines` mean."""
+    handles = [Line2D([], [], color=COLOURS[name], lw=2.5, label=CLASS_LABELS[name]) for name in CLASSES]
+    handles += [Line2D([], [], color="0.3", lw=1.2, ls=style, label=f"{level:g}") for level, style in LEVELS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, title=title)
+
+
+def scale_bar(axes: Axes, pixscale: float) -> None:
+    """Draw a bar of a round length at the lower right of a picture: arcsec, or pixels where ``pixscale`` is NaN."""
+    width = abs(axes.get_xlim()[1] - axes.get_xlim()[0])
+    unit, label = (pixscale, '"') if np.isfinite(pixscale) else (1.0, " px")
+    length = max(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if step <= max(1, 0.3 * width * unit))
+    end = 0.95 * width
+    axes.plot([end - length / unit, end], [0.93 * width] * 2, color="w", lw=1.6, solid_capstyle="butt")
+    middle = end - length / unit / 2
+    axes.text(middle, 0.91 * width, f"{length:g}{label}", color="w", fontsize=6, ha="center", va="bottom")
 
 
 def comparison(
     pictures: Sequence[NDArray[np.uint8]],
-    volunteers: Sequence[NDArray[np.floating[Any]]],
-    model: Sequence[NDArray[np.floating[Any]]],
+    masks: Mapping[str, Sequence[NDArray[np.floating[Any]]]],
     names: Sequence[str] = (),
     columns: int = 2,
+    pixscales: Sequence[float] = (),
 ) -> Figure:
-    """Lay out picture, volunteers and model side by side, a galaxy a row.
+    """Lay out each galaxy's picture beside the masks of volunteers and models, a galaxy a row.
 
     Parameters
     ----------
     pictures : sequence of (H, W, 3) uint8
         Row 0 north.
-    volunteers, model : sequences of (2, H, W)
-        Fractions in 0-1 on the pictures' pixels.
+    masks : mapping of str to sequences of (2, H, W)
+        Fractions in 0-1 on the pictures' pixels, by the title of their panel.
     names : sequence of str
         Written in the pictures' corners.
     columns : int
         Galaxies beside one another.
+    pixscales : sequence of float
+        Arcsec per pixel of each picture, for scale bars.
     """
-    rows = -(-len(pictures) // columns)
+    rows, panels = -(-len(pictures) // columns), 1 + len(masks)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(columns * 5.1, rows * 1.7 + 0.25))
-        grid = figure.subplots(rows, columns * 3, squeeze=False)
+        figure = Figure(figsize=(columns * panels * 1.75, rows * 1.75 + 0.7))
+        grid = figure.subplots(rows, columns * panels, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for index, (picture, truth, guess) in enumerate(zip(pictures, volunteers, model, strict=True)):
+        for index, picture in enumerate(pictures):
             row, column = divmod(index, columns)
-            panels = grid[row, 3 * column : 3 * column + 3]
-            for axes, image, title in zip(
-                panels,
-                (picture, overlay(picture, truth), overlay(picture, guess)),
-                ("picture", "volunteers", "model"),
-                strict=True,
-            ):
-                axes.imshow(image, interpolation="bilinear")
+            strip = grid[row, panels * column : panels * (column + 1)]
+            for axes, title in zip(strip, ("picture", *masks), strict=True):
+                axes.imshow(picture, interpolation="bilinear")
+                if title in masks:
+                    outlines(axes, masks[title][index])
                 if row == 0:
                     axes.set_title(title)
+            if pixscales:
+                scale_bar(strip[0], pixscales[index])
             if names:
-                panels[0].text(0.03, 0.04, names[index], color="w", fontsize=6, transform=panels[0].transAxes)
+                strip[0].text(0.03, 0.04, names[index], color="w", fontsize=6, transform=strip[0].transAxes)
+        legend(figure)
     return figure
 
 
@@ -128,8 +155,8 @@ def contact_sheet(
     masks: Sequence[NDArray[np.floating[Any]]],
     names: Sequence[str] = (),
     columns: int = 5,
-    side: int = 212,
     sigmas: Sequence[NDArray[np.floating[Any]]] = (),
+    pixscales: Sequence[float] = (),
 ) -> Figure:
     """Lay out pictures beside their predicted masks, and beside how uncertain these are, if that is known.
 
@@ -143,29 +170,34 @@ def contact_sheet(
         Written in the corners.
     columns : int
         Galaxies a row, at most.
-    side : int
-        Pixels of a panel.
     sigmas : sequence of (2, H, W)
         Standard deviation of the masks, one for each; a third panel shows the larger of the classes', all galaxies on
         one scale.
+    pixscales : sequence of float
+        Arcsec per pixel of each picture, NaN where unknown, for scale bars.
     """
     panels = 3 if sigmas else 2
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     scale = Normalize(0, max([SIGMA_LEAST, *(float(sigma.max()) for sigma in sigmas)]))
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(columns * 1.6 * panels, rows * 1.62 + (0.7 if sigmas else 0)))
-        grid = figure.subplots(rows, columns, squeeze=False)
+        figure = Figure(figsize=(columns * 1.7 * panels, rows * 1.7 + (1.4 if sigmas else 0.7)))
+        grid = figure.subplots(rows, columns * panels, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for index, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
-            axes = grid.flat[index]
-            strip = [picture, overlay(picture, mask)]
+            row, column = divmod(index, columns)
+            strip = grid[row, panels * column : panels * (column + 1)]
+            for axes in strip[:2]:
+                axes.imshow(picture, interpolation="bilinear")
+            outlines(strip[1], mask)
             if sigmas:
-                strip.append((255 * SIGMA_MAP(scale(sigmas[index].max(0)))[..., :3]).astype(np.uint8))
-            axes.imshow(cv2.resize(np.hstack(strip), (panels * side, side), interpolation=cv2.INTER_AREA))
+                strip[2].imshow((255 * SIGMA_MAP(scale(sigmas[index].max(0)))[..., :3]).astype(np.uint8))
+            if pixscales:
+                scale_bar(strip[0], pixscales[index])
             if names:
-                axes.text(0.01, 0.03, names[index], color="w", fontsize=5, transform=axes.transAxes)
+                strip[0].text(0.02, 0.03, names[index], color="w", fontsize=5, transform=strip[0].transAxes)
+        legend(figure)
         if sigmas:
             label = "standard deviation of the fraction of volunteers (arms or bar, the larger)"
             mapped = ScalarMappable(scale, SIGMA_MAP)
@@ -204,11 +236,8 @@ def chart(
         left.imshow(picture, extent=extent, interpolation="bilinear")
         right.imshow(overlay(picture, masks), extent=extent, interpolation="bilinear")
         for label, mask in zip(CLASSES, masks, strict=True):
-            for level, style in ((0.2, "--"), (0.5, "-")):
-                if mask.max() > level > mask.min():
-                    options: Any = {"extent": extent, "origin": "upper", "linestyles": style, "linewidths": 1.1}
-                    left.contour(mask, levels=[level], colors=COLOURS[label], **options)
             right.plot([], [], "s", color=COLOURS[label], label=f"{label} (highest {mask.max():.2f})")
+        outlines(left, masks, extent)
         left.set(xlabel="offset to the east (arcsec)", ylabel="offset to the north (arcsec)", title=name)
         right.set(xlabel="offset to the east (arcsec)", title="fraction of volunteers")
         left.text(0.03, 0.03, "lines: 0.2 (dashed), 0.5", color="w", transform=left.transAxes)
@@ -237,7 +266,17 @@ def reliability(curves: dict[str, dict[str, list[float]]], errors: dict[str, flo
         for name, curve in curves.items():
             told = f"calibration error {errors[name]:.3f}" if curve["pixels"] else "nothing predicted"
             label = f"{name} ({told})"
-            top.plot(curve["predicted"], curve["observed"], "o-", ms=3, color=COLOURS[name], label=label)
+            errors_of = curve.get("error") or [math.nan] * len(curve["pixels"])
+            top.errorbar(
+                curve["predicted"],
+                curve["observed"],
+                errors_of,
+                fmt="o-",
+                ms=3,
+                capsize=2,
+                color=COLOURS[name],
+                label=label,
+            )
             bottom.plot(curve["predicted"], curve["pixels"], "o-", ms=3, color=COLOURS[name])
         top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers", aspect="equal")
         top.legend(frameon=False, loc="upper left")

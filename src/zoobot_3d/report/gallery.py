@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zoobot_3d.infer.segmenter import Segmenter
 
 __all__ = ["comparison", "held_out", "position", "predictions", "training"]
+
+_SEEN = 0.3  # of the volunteers: a galaxy on which less was marked is no example
 
 
 def comparison(
@@ -41,7 +44,7 @@ def comparison(
     out : path
         File to write.
     count : int
-        Galaxies, drawn at random among those that volunteers marked first.
+        Galaxies, drawn at random among those that volunteers marked.
     split : str
         ``train``, ``val``, ``test`` or ``all``.
     seed : int
@@ -55,25 +58,51 @@ def comparison(
 
 
 def held_out(
-    dataset: MaskDataset, segmenter: Segmenter, out: str | os.PathLike[str], *, count: int = 24, seed: int = 0
+    dataset: MaskDataset,
+    segmenters: Segmenter | Mapping[str, Segmenter],
+    out: str | os.PathLike[str],
+    *,
+    count: int = 24,
+    seed: int = 0,
 ) -> None:
-    """Draw picture, volunteers and model for galaxies of a dataset, three quarters of them with marks if there are."""
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    marked: list[dict[str, Any]] = []
-    blank: list[dict[str, Any]] = []
-    for index in order:
+    """Draw picture, volunteers and one or more models for galaxies of a dataset on which volunteers marked something.
+
+    Parameters
+    ----------
+    dataset : MaskDataset
+        At the models' input size and field.
+    segmenters : Segmenter or mapping of str to Segmenter
+        Models, by the title of their panels; a single one is called model.
+    out : path
+        File to write.
+    count : int
+        Galaxies, drawn at random; galaxies without marks fill up where there are too few with marks.
+    seed : int
+        Of the draw.
+    """
+    models = segmenters if isinstance(segmenters, Mapping) else {"model": segmenters}
+    marked: list[tuple[int, dict[str, Any]]] = []
+    blank: list[tuple[int, dict[str, Any]]] = []
+    for index in np.random.default_rng(seed).permutation(len(dataset)):
         item = dataset[int(index)]
         if not item["error"]:
-            is_marked = max(item["spiral_mask"].max(), item["bar_mask"].max()) > 0.3
-            (marked if is_marked else blank).append(item)
-        if len(marked) >= count and len(blank) >= count // 4:
+            is_marked = max(item["spiral_mask"].max(), item["bar_mask"].max()) > _SEEN
+            (marked if is_marked else blank).append((int(index), item))
+        if len(marked) >= count:
             break
-    items = (marked[: count - min(len(blank), count // 4)] + blank)[:count]
+    chosen = (marked + blank)[:count]
+    items = [item for _, item in chosen]
     views = np.stack([item["image"].numpy() for item in items])
-    fractions = segmenter.fractions(views / np.float32(255))
-    volunteers = [np.stack([item["spiral_mask"], item["bar_mask"]]) for item in items]
-    pictures = [np.moveaxis(view, 0, -1) for view in views]
-    io.write_figure(figures.comparison(pictures, volunteers, list(fractions), [item["id"] for item in items]), out)
+    shown: dict[str, Any] = {"volunteers": [np.stack([item["spiral_mask"], item["bar_mask"]]) for item in items]}
+    shown |= {name: list(model.fractions(views / np.float32(255))) for name, model in models.items()}
+    figure = figures.comparison(
+        [np.moveaxis(view, 0, -1) for view in views],
+        shown,
+        [item["id"] for item in items],
+        columns=2 if len(shown) < 3 else 1,
+        pixscales=[dataset.pixscale(index) for index, _ in chosen],
+    )
+    io.write_figure(figure, out)
 
 
 def predictions(
@@ -127,11 +156,16 @@ def predictions(
         row["id"]: planes for row, *planes in (read_masks_and_sigma if uncertain else read_masks)(folder, set(found))
     }
     masks, *sigmas = zip(*(maps[name] for name in found), strict=True)
-    columns = 3 if uncertain else 5
-    io.write_figure(
-        figures.contact_sheet(list(found.values()), masks, list(found), columns, sigmas=sigmas[0] if sigmas else ()),
-        out,
+    scales = rows.drop_duplicates("id").set_index("id")["pixscale"]
+    sheet = figures.contact_sheet(
+        list(found.values()),
+        masks,
+        list(found),
+        3 if uncertain else 4,
+        sigmas=sigmas[0] if sigmas else (),
+        pixscales=[float(scales[name]) for name in found],
     )
+    io.write_figure(sheet, out)
 
 
 def position(sky: SkyMasks) -> Path:
