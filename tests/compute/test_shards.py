@@ -198,7 +198,7 @@ def test_leftovers_are_removed_and_the_files_of_others_stay(tmp_path):
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     with (
         sharded(square, ids(2), tmp_path, progress=False),
-        pytest.raises(BadFileError, match="another run is working here; wait until it ends"),
+        pytest.raises(BadFileError, match=r"another command is running in this folder.*; wait until it ends"),
         sharded(square, ids(2), tmp_path, progress=False),
     ):
         pass

@@ -8,7 +8,6 @@ that are there. Knows nothing of what is computed; importing this module imports
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import socket
@@ -27,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoobot_3d.compute.cluster import Workers, check_cluster, open_cluster, parse_cluster
+from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.io import write_parquet
@@ -142,7 +142,7 @@ def sharded(
                 with open_cluster(place, len(left)) as workers:
                     job.run_on(workers, left, _fill(options, min(workers.slots, len(left))))
         yield _together([shard.part for shard in shards], id_column)
-        _clean(folder, "part-*.parquet", ".part-*.part", "owner", "lock")
+        _clean(folder, "part-*.parquet", ".part-*.part", "owner")
     with contextlib.suppress(OSError):  # not empty: somebody else's files
         folder.rmdir()
 
@@ -189,14 +189,7 @@ def _spell(value: object) -> str:
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[tuple[Path, str]]:
     """Lock the folder against a second run, remove what a killed one left half-written, and mark it with a token."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadFileError(folder, "another run is working here", "wait until it ends") from None
-        except OSError:
-            pass  # a file system without locks
+    with folder_lock(folder, "another command", "lock"):
         _clean(folder, ".part-*.part")
         token = uuid.uuid4().hex
         (folder / "owner").write_text(token)

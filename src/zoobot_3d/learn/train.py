@@ -32,7 +32,9 @@ import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities import rank_zero_only
 
+from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.config.reading import config_to_yaml, differing_keys
 from zoobot_3d.config.schema import Config
 from zoobot_3d.dataset.data import MaskDataModule
@@ -103,7 +105,7 @@ def train(
     ConfigError
         The configuration does not fit together, or `out` holds a run with another one.
     BadFileError, CatalogError
-        The catalogue cannot be read, or none of its training galaxies can.
+        The catalogue cannot be read, or none of its training galaxies can; another training is running in `out`.
     """
     out = Path(out)
     bundle, metrics_file = out / "bundle", out / "metrics.json"
@@ -113,28 +115,38 @@ def train(
         if bundle.is_dir() and metrics_file.is_file():
             print(f"{out}: trained before; its bundle is {bundle} (--restart trains anew)", file=sys.stderr)
             return bundle
-    with _quiet():
-        seed_everything(config.train.seed, workers=True, verbose=False)
-        last = out / "checkpoints" / "last.ckpt"
-        going_on = resume and last.is_file()
-        task = _build_task(config)
-        if config.train.init is not None and not going_on:
-            _start_from(config, task)
-        data = MaskDataModule(config.data, config.train.seed, progress=config.train.progress)
-        data.setup()
-        limit = Limit(config.train.max_steps, config.train.max_minutes)
-        task.time_fraction = limit.time_fraction
-        trainer = _trainer(config, out, [limit, *callbacks, ExampleImages(data)])
-        if trainer.is_global_zero:
-            _claim(config, out, anew=not resume)
-            trainer.loggers = build_loggers(config, out)
-        try:
-            _fit(trainer, task, data, last if going_on else None)
-        finally:
-            close_loggers(trainer.loggers)
-        if trainer.is_global_zero:
-            _finish(config, out, trainer, task, data, limit)
+    with folder_lock(out, "a training") if _is_first(config) else contextlib.nullcontext(), _quiet():
+        _train(config, out, resume, callbacks)
     return bundle
+
+
+def _is_first(config: Config) -> bool:
+    """Tell whether this process is the only one of a run, or the one that writes."""
+    alone = config.train.devices == 1 and config.train.num_nodes == 1
+    return alone or int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def _train(config: Config, out: Path, resume: bool, callbacks: Sequence[Callback]) -> None:
+    seed_everything(config.train.seed, workers=True, verbose=False)
+    last = out / "checkpoints" / "last.ckpt"
+    going_on = resume and last.is_file()
+    task = _build_task(config)
+    if config.train.init is not None and not going_on:
+        _start_from(config, task)
+    data = MaskDataModule(config.data, config.train.seed, progress=config.train.progress)
+    data.setup()
+    limit = Limit(config.train.max_steps, config.train.max_minutes)
+    task.time_fraction = limit.time_fraction
+    trainer = _trainer(config, out, [limit, *callbacks, ExampleImages(data)])
+    if trainer.is_global_zero:
+        _claim(config, out, anew=not resume)
+        trainer.loggers = build_loggers(config, out)
+    try:
+        _fit(trainer, task, data, last if going_on else None)
+    finally:
+        close_loggers(trainer.loggers)
+    if trainer.is_global_zero:
+        _finish(config, out, trainer, task, data, limit)
 
 
 def _check_same(config: Config, out: Path) -> None:

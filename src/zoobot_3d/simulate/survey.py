@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoobot_3d import schema
+from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import JPEG_QUALITY, write_atomic, write_cutout, write_jpeg
@@ -145,27 +146,31 @@ def simulate_survey(
     ------
     ConfigError
         If the numbers make no sense, or the folder holds a survey with another seed.
+    BadFileError
+        If another simulation is running in the folder, or nothing can be written there.
     """
     if n_galaxies < 1 or seed < 0 or (workers is not None and workers < 1):
         found = f"n_galaxies={n_galaxies}, workers={workers}, seed={seed}"
         raise ConfigError(f"got {found}: give at least 1 galaxy and 1 worker, and a seed of 0 or more")
     start = time.monotonic()
     root = Path(out)
-    _claim(root, seed, broad, kind)
-    _remove_leftovers(root)
-    positions = sky_positions(n_galaxies, seed)
-    jobs = [
-        _Job(str(root), index, seed, float(ra), float(dec), not images_only, cutouts and not images_only, broad, kind)
-        for index, (ra, dec) in enumerate(positions)
-    ]
-    marked = {name.rpartition("_")[2] for name in _names(root / "gz3d")}
-    missing = [job for job in jobs if not _is_done(job, marked)]
-    # To start processes takes as long as some thirty galaxies.
-    n_workers = min(workers, len(missing)) if workers else min(_usable_cores(), len(missing) // 30)
-    with progress_bar("simulating", len(missing), show=progress and bool(missing)) as advance:
-        for _ in _run(missing, max(1, n_workers)):
-            advance(1)
-    write_catalogs(root, (_read_rows(job) for job in jobs))
+    with folder_lock(root, "a simulation"):
+        _claim(root, seed, broad, kind)
+        _remove_leftovers(root)
+        positions = sky_positions(n_galaxies, seed)
+        files = not images_only
+        jobs = [
+            _Job(str(root), index, seed, float(ra), float(dec), files, cutouts and files, broad, kind)
+            for index, (ra, dec) in enumerate(positions)
+        ]
+        marked = {name.rpartition("_")[2] for name in _names(root / "gz3d")}
+        missing = [job for job in jobs if not _is_done(job, marked)]
+        # To start processes takes as long as some thirty galaxies.
+        n_workers = min(workers, len(missing)) if workers else min(_usable_cores(), len(missing) // 30)
+        with progress_bar("simulating", len(missing), show=progress and bool(missing)) as advance:
+            for _ in _run(missing, max(1, n_workers)):
+                advance(1)
+        write_catalogs(root, (_read_rows(job) for job in jobs))
     return SurveySummary(root, root / CATALOGUES["master"], n_galaxies, len(missing), time.monotonic() - start)
 
 
