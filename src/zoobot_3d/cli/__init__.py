@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from zoobot_3d import __version__
-from zoobot_3d.cli import data, evaluate, fetch, figures, imports, predict, simulated, sweep, train
+from zoobot_3d.cli import data, evaluate, export, fetch, figures, imports, predict, simulated, sweep, train
 from zoobot_3d.cli.command import Command
 from zoobot_3d.errors import ConfigError, Zoobot3DError
 
@@ -29,6 +29,7 @@ COMMANDS = (
     *data.COMMANDS,
     *train.COMMANDS,
     *predict.COMMANDS,
+    *export.COMMANDS,
     *evaluate.COMMANDS,
     *figures.COMMANDS,
     *sweep.COMMANDS,

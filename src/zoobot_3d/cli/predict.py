@@ -1,4 +1,4 @@
-"""The commands that predict masks, and write them as files."""
+"""The command that predicts masks."""
 
 from __future__ import annotations
 
@@ -250,29 +250,6 @@ def _show(args: argparse.Namespace, galaxies: pd.DataFrame) -> None:
             webbrowser.open(file.resolve().as_uri())
 
 
-# export
-
-
-def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predictions", help="folder that zoobot3d predict wrote")
-    parser.add_argument("--format", required=True, choices=("fits", "png"), help="FITS with a WCS, or 8-bit grey PNG")
-    parser.add_argument("--out", help="folder for the files; by default masks in PREDICTIONS")
-    parser.add_argument(
-        "--threshold", type=float, help="write binary masks: 1 where the fraction of volunteers is at least this"
-    )
-
-
-def _export(args: argparse.Namespace) -> None:
-    from zoobot_3d.compute.progress import progress_bar
-    from zoobot_3d.infer.mask_files import export_masks
-    from zoobot_3d.infer.predictions import read_rows
-
-    n_rows = len(read_rows(args.predictions))
-    with progress_bar("writing masks", n_rows) as advance:
-        summary = export_masks(args.predictions, args.format, out=args.out, threshold=args.threshold, progress=advance)
-    print(summary)
-
-
 COMMANDS = (
     Command(
         "predict",
@@ -284,14 +261,5 @@ COMMANDS = (
         "zoobot3d predict galaxies.csv --fetch --out masks",
         _predict_options,
         _predict,
-    ),
-    Command(
-        "export",
-        "write predicted masks as FITS or PNG files",
-        "Reads the shards of a prediction; no network is needed. Files that are there are left alone, so a killed "
-        "export goes on with the same command.",
-        "zoobot3d export masks --format fits --threshold 0.2",
-        _export_options,
-        _export,
     ),
 )
