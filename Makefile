@@ -24,7 +24,7 @@ types: $(VENV)/.dev-installed
 docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
-# The bundle that comes with the package, from seeds to file; conf/weights.yaml is its recipe. Hours on two cores.
+# The bundle that comes with the package, from seeds to file; `zoobot3d recipes weights` prints its settings. Hours on two cores.
 weights: $(VENV)/.installed
 	$(BIN)/pip install -q -e '.[weights]'
 	$(BIN)/python tools/make_weights.py --work weights

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from zoobot_3d.config.recipes import RECIPES
+
 CHECKOUT = Path(__file__).parents[1]
 
 
@@ -24,6 +26,7 @@ def test_wheel_works_outside_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("zoobot_3d-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "zoobot_3d/py.typed" in names and not [name for name in names if name.startswith(("tests", "benchmarks"))]
+    assert {f"zoobot_3d/config/recipes/{name}.yaml" for name in RECIPES} <= set(names)
 
     site = tmp_path / "site"
     run("-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel)

@@ -3,7 +3,7 @@
 Simulates a broad survey, more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them), and
 disks within spheroids, which are rare and look like bars. Adds real galaxies whose arms and bars volunteers of Galaxy
 Builder drew (``--drawn``), and real ones that volunteers of Galaxy Zoo 2 found without arms (``--plain``). Trains
-``conf/weights.yaml`` on all of them, from an encoder that has learned on photographs (extra ``weights``); measures the
+the recipe ``weights`` on all of them, from an encoder that has learned on photographs (extra ``weights``); measures the
 result on the survey's test galaxies, and writes it in half precision to ``src/zoobot_3d/default_bundle``. Killed, it
 goes on with the same command.
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--drawn", type=Path, default=REAL / "galaxy_builder/drawn", help="marks of Galaxy Builder")
     parser.add_argument("--plain", type=Path, default=REAL / "gz2_pictures/non_spirals", help="pictures without arms")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings other than conf/weights.yaml's")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in the recipe")
     args = parser.parse_args()
     try:
         hosts = read_hosts(HOSTS, args.hosts, "train") if args.hosted else None
@@ -159,10 +159,9 @@ def main() -> None:
     real = real_galaxies(survey.root, args.drawn, args.plain)
     catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, real)
     shares = [f"data.group_shares.{frame['group'].iloc[0]}={SHARES[frame['group'].iloc[0]]}" for frame in real]
-    recipe = ROOT / "conf" / "weights.yaml"
-    start = write_start(load_config(recipe, args.settings), work / "photographs")
+    start = write_start(load_config("weights", args.settings), work / "photographs")
     trained = train(
-        load_config(recipe, [f"data.catalog={catalog}", f"train.init={start}", *shares, *args.settings]), work / "train"
+        load_config("weights", [f"data.catalog={catalog}", f"train.init={start}", *shares, *args.settings]), work / "train"
     )
 
     bundle = load_bundle(trained)

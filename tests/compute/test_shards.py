@@ -19,10 +19,12 @@ import yaml
 
 from zoobot_3d.compute import shards as parallel
 from zoobot_3d.compute.shards import check_cluster, sharded
+from zoobot_3d.config.recipes import CLUSTER, recipe_file
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import write_parquet
 
-EXAMPLE = Path(__file__).parents[2] / "conf" / "slurm.yaml"
+EXAMPLE = recipe_file("slurm", CLUSTER)
+IMPORTABLE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # this file, by workers
 PATIENCE = 120  # seconds until a test that hangs fails; nothing waits this long when all is well
 
 
@@ -339,7 +341,7 @@ if __name__ == "__main__":
     with subprocess.Popen(
         [sys.executable, script, tmp_path / "work", tmp_path / "out.csv", options],
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": IMPORTABLE},
         stderr=subprocess.PIPE,
     ) as run:
         try:
@@ -379,7 +381,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, folder, h
 def scheduler(tmp_path_factory):
     """Address of a scheduler with two workers, each a process that nothing starts again."""
     file = tmp_path_factory.mktemp("scheduler") / "scheduler.json"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "DASK_LOGGING__DISTRIBUTED": "critical"}
+    environment = os.environ | {"PYTHONPATH": IMPORTABLE, "DASK_LOGGING__DISTRIBUTED": "critical"}
     command = [sys.executable, "-m", "dask"]
     place = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
     with contextlib.ExitStack() as stack:
@@ -477,7 +479,7 @@ def slurm(tmp_path, monkeypatch) -> Path:
         path.write_text(f"#!/bin/bash\n{command}\n")
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", IMPORTABLE)
     options = yaml.safe_load(EXAMPLE.read_text())
     options |= {"jobs": 1, "cores": 2, "memory": "2GiB", "interface": "lo", "log_directory": str(tmp_path / "logs")}
     path = tmp_path / "slurm.yaml"
@@ -535,10 +537,10 @@ def test_a_wrong_key_for_slurm_is_named(tmp_path, slurm, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"slurm\.yaml: No such file or directory; copy conf/slurm\.yaml"),
+        (None, r"slurm\.yaml: No such file or directory; write it with zoobot3d recipes slurm > .*slurm\.yaml"),
         ("- jobs", "holds no KEY: VALUE lines"),
         ("jobs: [", "not YAML"),
-        ("jobs: 1\ncores: 2", "no key memory; see conf/slurm"),
+        ("jobs: 1\ncores: 2", "no key memory; zoobot3d recipes slurm"),
     ],
 )
 def test_a_file_that_is_no_slurm_yaml_is_refused(slurm, text, message):

@@ -1,7 +1,6 @@
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -9,8 +8,6 @@ from zoobot_3d.config.reading import config_to_yaml, differing_keys, valid_keys
 from zoobot_3d.config.schema import Config, DataConfig, TrainConfig
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.learn.settings import load_config
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def test_defaults():
@@ -130,14 +127,9 @@ def test_every_key_is_described():
     assert "train.lr" in valid_keys()
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "joint.yaml", "published.yaml"])
-def test_files_in_conf_load(name):
-    load_config(CONF / name)
-
-
-def test_published_yaml_is_the_paper():
+def test_published_is_the_paper():
     # NeurIPS 2023 ML4PS: L1, AdamW 1e-3, weight decay 0.075, batch 256, 224 px, patience 10.
-    config = load_config(CONF / "published.yaml")
+    config = load_config("published")
     assert config.model.name == "published_unet"
     assert (config.train.loss, config.train.lr, config.train.weight_decay) == ("l1", 1e-3, 0.075)
     assert (config.data.batch_size, config.data.input_size, config.train.patience) == (256, 224, 10)

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,7 +142,7 @@ def test_the_published_widths_give_the_published_number_of_parameters(tmp_path):
 
 
 def test_the_published_configuration_is_of_that_network():
-    config = load_config(Path(__file__).parents[2] / "conf" / "published.yaml")
+    config = load_config("published")
     model = build_model(config.model.name, **config.model.options)
     assert sum(p.numel() for p in model.parameters()) == 3_340_209
     assert config.data.field_fraction == PUBLISHED_FIELD_FRACTION

@@ -28,7 +28,7 @@ def environment(**more):
     """Of a process that no cluster and no other run has marked."""
     marks = ("SLURM_", "MASTER_", "RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(marks)}
-    paths = os.pathsep.join([str(SCRIPT.parents[1] / "src"), clean.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(SCRIPT.parents[2] / "src"), clean.get("PYTHONPATH", "")])
     return clean | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths} | more
 
 

@@ -1,15 +1,11 @@
 """What a sweep may try."""
 
-from pathlib import Path
-
 import optuna
 import pytest
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.sweep.search_space import load_search_space
-
-PUBLISHED = Path(__file__).parents[2] / "conf" / "sweep.yaml"
 
 
 def space(tmp_path, search, more="", overrides=()):
@@ -73,7 +69,7 @@ def test_when(tmp_path):
 
 
 def test_the_published_space():
-    found = load_search_space(PUBLISHED)
+    found = load_search_space("sweep")
     searched = {p.key: p for p in found.parameters}
     assert (searched["train.weight_decay"].low, searched["train.weight_decay"].high) == (0.0, 0.25)
     multipliers = [searched[f"model.options.multipliers.{level}"].choices for level in (1, 2, 3)]

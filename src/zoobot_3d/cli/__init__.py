@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from zoobot_3d import __version__
-from zoobot_3d.cli import data, evaluate, export, fetch, figures, imports, predict, simulated, sweep, train
+from zoobot_3d.cli import data, evaluate, export, fetch, figures, imports, predict, recipes, simulated, sweep, train
 from zoobot_3d.cli.command import Command
 from zoobot_3d.errors import ConfigError, Zoobot3DError
 
@@ -34,6 +34,7 @@ COMMANDS = (
     *figures.COMMANDS,
     *sweep.COMMANDS,
     *imports.COMMANDS,
+    *recipes.COMMANDS,
 )
 
 

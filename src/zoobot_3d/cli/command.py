@@ -83,7 +83,8 @@ def cluster_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
         default="local",
-        help="where to work: local[:N processes], tcp://host:port (a Dask scheduler), slurm:conf/slurm.yaml",
+        help="where to work: local[:N processes], tcp://host:port (a Dask scheduler), "
+        "slurm:FILE.yaml (zoobot3d recipes slurm > FILE.yaml writes one)",
     )
 
 

@@ -14,7 +14,9 @@ _SHOWN = 10
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", help="YAML file: what to search, and what holds for all trials; see conf/sweep.yaml")
+    parser.add_argument(
+        "plan", help="what to search, and what holds for all trials: sweep, the recipe in the package, or a YAML file"
+    )
     parser.add_argument("--out", default="sweep", help="folder of the sweep; processes with the same one share it")
     parser.add_argument(
         "--trials", type=positive, default=100, help="of the whole sweep: other processes' and earlier ones count"
@@ -57,7 +59,7 @@ COMMANDS = (
         "Draws settings by a tree-structured Parzen estimator (Optuna), stops hopeless trials early, and writes "
         "results.csv, importance.png and best.yaml. Any number of processes, on any machines that share the disk, work "
         "on one sweep: give each the same command. Killed, it goes on with the same command.",
-        f"zoobot3d sweep conf/sweep.yaml --out sweep --trials 100 --data.catalog survey/{DEFAULT_MASTER}",
+        f"zoobot3d sweep sweep --out sweep --trials 100 --data.catalog survey/{DEFAULT_MASTER}",
         _options,
         _run,
     ),

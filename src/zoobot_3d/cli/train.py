@@ -12,7 +12,12 @@ __all__ = ["COMMANDS"]
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="folder for the bundle, logs (CSV, TensorBoard) and checkpoints")
-    parser.add_argument("--config", help="YAML file with any of the keys below; options given here come after it")
+    parser.add_argument(
+        "--config",
+        metavar="RECIPE",
+        help="a recipe (zoobot3d recipes lists them) or a YAML file with any of the keys below; "
+        "options given here come after it",
+    )
     parser.add_argument("--restart", action="store_true", help="begin anew instead of going on with the run in OUT")
     parser.add_argument(
         "--init",
@@ -42,7 +47,7 @@ COMMANDS = (
         "train",
         "train a network on a master catalogue and write it as a bundle",
         "Every key of the configuration is an option. Killed, it goes on with the same command.",
-        "zoobot3d train results --config conf/default.yaml --data.catalog survey/" + DEFAULT_MASTER,
+        "zoobot3d train results --config default --data.catalog survey/" + DEFAULT_MASTER,
         _train_options,
         _train,
     ),

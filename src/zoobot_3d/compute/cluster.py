@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoobot_3d.config.recipes import CLUSTER, recipe_file
 from zoobot_3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -282,6 +283,7 @@ def _slurm_options(path: str) -> dict[str, Any]:
     """Read the keywords of ``dask_jobqueue.SLURMCluster``, and ``jobs``, from YAML; check what can be checked here."""
     import yaml
 
+    path = str(recipe_file(path, CLUSTER))
     if importlib.util.find_spec("dask_jobqueue") is None:
         raise ConfigError("slurm: needs dask-jobqueue; install it with: pip install 'zoobot-3d[slurm]'")
     if shutil.which("sbatch") is None:
@@ -289,14 +291,16 @@ def _slurm_options(path: str) -> dict[str, Any]:
     try:
         options = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; copy conf/slurm.yaml and fill in your queue") from None
+        raise ConfigError(
+            f"{path}: {error.strerror}; write it with zoobot3d recipes slurm > {path} and fill in your queue"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(options, dict):
-        raise ConfigError(f"{path}: holds no KEY: VALUE lines; see conf/slurm.yaml for what is needed")
+        raise ConfigError(f"{path}: holds no KEY: VALUE lines; zoobot3d recipes slurm shows what is needed")
     for key in ("jobs", "cores", "memory"):
         if key not in options:
-            raise ConfigError(f"{path}: no key {key}; see conf/slurm.yaml for what is needed")
+            raise ConfigError(f"{path}: no key {key}; zoobot3d recipes slurm shows what is needed")
     for key in ("jobs", "cores"):
         if not isinstance(options[key], int) or options[key] < 1:
             raise ConfigError(f"{path}: {key} must be a whole number, 1 or more, not {options[key]!r}")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoobot_3d.config.recipes import TRAIN, recipe_file
 from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import ConfigError
 
@@ -45,7 +46,7 @@ def read_config(
     Parameters
     ----------
     path : path or None
-        YAML with any of the keys of `Config`, e.g. ``data: {batch_size: 32}``.
+        YAML with any of the keys of `Config`, e.g. ``data: {batch_size: 32}``, or a recipe, e.g. ``default``.
     overrides : sequence of str
         ``"data.batch_size=32"``, or as on a command line: ``"--data.batch_size", "32"`` or ``"--data.batch_size=32"``.
     inherit : callable
@@ -63,7 +64,7 @@ def read_config(
     """
     from jsonargparse import ArgumentError
 
-    tree: dict[str, Any] = {} if path is None else _read_yaml(Path(path))
+    tree: dict[str, Any] = {} if path is None else _read_yaml(recipe_file(path, TRAIN))
     where = "" if path is None else f"{os.fspath(path)}: "
     for group, entries in tree.items():
         for key in entries:
@@ -157,7 +158,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; conf/default.yaml is a file to start from") from None
+        raise ConfigError(f"{path}: no such file; give a YAML file or a recipe (zoobot3d recipes lists them)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({_one_line(str(error))}); give a YAML text file") from error
     except yaml.YAMLError as error:

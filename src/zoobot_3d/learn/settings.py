@@ -25,7 +25,8 @@ def load_config(path: str | os.PathLike[str] | None = None, overrides: Sequence[
     Parameters
     ----------
     path : path, optional
-        YAML with any of the keys of `Config`, e.g. ``data: {batch_size: 32}``.
+        YAML with any of the keys of `Config`, e.g. ``data: {batch_size: 32}``, or a recipe, e.g. ``default``
+        (`zoobot_3d.config.recipes`).
     overrides : sequence of str
         ``"data.batch_size=32"``, or as on a command line: ``"--data.batch_size", "32"`` or ``"--data.batch_size=32"``.
 

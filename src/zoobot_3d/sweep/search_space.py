@@ -2,7 +2,7 @@
 
 The file has any of the keys of a training configuration, which hold for all trials, and beside them::
 
-    config: default.yaml        # a training configuration to begin with, relative to this file
+    config: default             # a training configuration to begin with: a recipe, or a file relative to this one
     metric: soft_iou            # soft_iou or iou_0.2: what a trial is judged by
     pruning: {startup_trials: 5, warmup_epochs: 3}
     search:
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from zoobot_3d.config.reading import check_key, config_to_yaml, flat_config
+from zoobot_3d.config.recipes import RECIPES, SWEEP, recipe_file
 from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.learn.settings import load_config
@@ -138,7 +139,7 @@ def load_search_space(path: str | os.PathLike[str], overrides: Sequence[str] = (
     Parameters
     ----------
     path : path
-        See the top of this module.
+        See the top of this module; or the name of a recipe, ``sweep``.
     overrides : sequence of str
         Settings for all trials, as in `zoobot_3d.learn.settings.load_config`.
 
@@ -151,11 +152,11 @@ def load_search_space(path: str | os.PathLike[str], overrides: Sequence[str] = (
     ConfigError
         The file cannot be read; a key does not exist or is searched and given; a range or a value does not fit.
     """
-    path = Path(path)
+    path = recipe_file(path, SWEEP)
     tree = _read(path)
     inline = {key: tree[key] for key in _GROUPS if tree.get(key)}
     settings = [f"{key}={_as_text(value)}" for key, value in _flat(inline, path)]
-    first = None if tree.get("config") is None else path.parent / str(tree["config"])
+    first = _first(tree.get("config"), path.parent)
     base = load_config(first, [*settings, *overrides])
     pruning = _mapping(tree.get("pruning") or {}, f"{path}: pruning", ("startup_trials", "warmup_epochs"))
     for key, value in pruning.items():
@@ -179,6 +180,11 @@ def load_search_space(path: str | os.PathLike[str], overrides: Sequence[str] = (
     # What others depend on comes first.
     parameters.sort(key=lambda p: (p.key != "model.name", bool(p.when), p.key.startswith(_OPTIONS)))
     return SearchSpace(base, tuple(parameters), metric, **pruning)
+
+
+def _first(config: Any, folder: Path) -> str | Path | None:
+    """Where the settings are that hold for all trials: a recipe, or a file beside the plan."""
+    return config if config is None or config in RECIPES else folder / str(config)
 
 
 def _parameter(key: str, entry: Any, base: Config, models: Sequence[str], path: Path) -> Parameter:
@@ -278,7 +284,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; conf/sweep.yaml is a file to start from") from None
+        raise ConfigError(
+            f"{path}: no such file; give a YAML file, or sweep, the recipe that comes with the package"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     return _mapping(tree, str(path), (*_OWN_KEYS, *_GROUPS))
