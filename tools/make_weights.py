@@ -160,9 +160,8 @@ def main() -> None:
     catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, real)
     shares = [f"data.group_shares.{frame['group'].iloc[0]}={SHARES[frame['group'].iloc[0]]}" for frame in real]
     start = write_start(load_config("weights", args.settings), work / "photographs")
-    trained = train(
-        load_config("weights", [f"data.catalog={catalog}", f"train.init={start}", *shares, *args.settings]), work / "train"
-    )
+    settings = [f"data.catalog={catalog}", f"train.init={start}", *shares, *args.settings]
+    trained = train(load_config("weights", settings), work / "train")
 
     bundle = load_bundle(trained)
     asked = {"galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted, "disks": args.disks}
