@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoobot_3d.infer.bundle import describe, load_bundle
+    from zoobot_3d.infer.bundle import load_bundle
+    from zoobot_3d.infer.description import describe
     from zoobot_3d.infer.predict import predict, read_masks, read_masks_and_sigma
     from zoobot_3d.infer.radec import predict_radec
     from zoobot_3d.infer.segmenter import Segmenter, load_segmenter
@@ -30,7 +31,7 @@ _HOMES = {
     "PixelGrid": "sky.grid",
     "Segmenter": "infer.segmenter",
     "VolunteerMarks": "marks.volunteer_marks",
-    "describe": "infer.bundle",
+    "describe": "infer.description",
     "evaluate_catalog": "report.evaluate",
     "figures": "report",
     "grz_from_rgb": "sky.rgb",

@@ -216,3 +216,11 @@ def test_an_ensemble_from_folders(tiny_bundle, segmenter):
     assert sigma.max() < 1e-3
     with pytest.raises(ConfigError, match="no bundles"):
         zoobot_3d.load_segmenter([])
+
+
+def test_a_segmenter_says_in_one_line_what_it_is(tiny_bundle):
+    one = zoobot_3d.load_segmenter(tiny_bundle, device="cpu")
+    assert repr(one) == "Segmenter(published_unet from bundle, 32 px across 0.75 of the picture's side, on cpu)"
+    assert repr(one.bundle) == f"Bundle(published_unet from {tiny_bundle}, 32 px)"
+    several = zoobot_3d.load_segmenter([tiny_bundle] * 2, device="cpu", tta=True)
+    assert repr(several) == "Segmenter(2 networks: published_unet, published_unet, 8 orientations, on cpu)"

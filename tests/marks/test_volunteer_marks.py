@@ -179,3 +179,15 @@ def test_files_that_are_not_json(marks, tmp_path):
     path.write_text("[1, 2]")
     with pytest.raises(BadFileError, match="not volunteers' marks"):
         VolunteerMarks.from_json(path)
+
+
+def test_marks_say_in_one_line_who_drew():
+    square = [[0, 0], [4, 0], [4, 4]]
+    spiral = PathTask.from_nested([[square], [], [square, square]])
+    points = PointTask.from_nested([[(1, 2)], []], [[], [(3, 4), (5, 6)]])
+    marks = VolunteerMarks(PixelGrid((525, 525), 0.099), spiral, PathTask.from_nested([[]]), points)
+    assert repr(marks) == "VolunteerMarks(arms by 2 of 3 volunteers, bar by 0 of 1, 525 x 525 px)"
+    named = VolunteerMarks(marks.grid, spiral, marks.bar, points, {"MANGAID": "1-2 "})
+    assert repr(named).startswith("VolunteerMarks(1-2: arms by 2")
+    assert repr(spiral) == "PathTask(3 volunteers, 3 paths)"
+    assert repr(points) == "PointTask(2 volunteers, 1 centres, 2 stars)"

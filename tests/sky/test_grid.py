@@ -163,3 +163,18 @@ def test_errors_name_the_fix():
 def test_grids_survive_json():
     grid = gz3d_grid(150.0, 2.0)
     assert PixelGrid.from_dict(grid.to_dict()) == grid
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        (PixelGrid((424, 300), 0.262), "PixelGrid(424 x 300 px, 0.262 arcsec/px, no position)"),
+        (PixelGrid((9, 9), 1.5, -10, 2.5), "PixelGrid(9 x 9 px, 1.5 arcsec/px, RA 350.00000 deg, Dec +2.50000 deg)"),
+        (
+            PixelGrid((9, 9), 1.5, 10, -2.5, (1, 2)),
+            "PixelGrid(9 x 9 px, 1.5 arcsec/px, RA 10.00000 deg, Dec -2.50000 deg at x 1.00, y 2.00)",
+        ),
+    ],
+)
+def test_a_grid_says_in_one_line_where_it_is(grid, told):
+    assert repr(grid) == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from zoobot_3d.cli.command import Command, positive
 from zoobot_3d.schema import DEFAULT_MASTER
@@ -45,14 +46,18 @@ def _figures(args: argparse.Namespace) -> None:
 
 def _describe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "bundle", nargs="?", default="default", help="folder of a trained bundle; by default the package's own"
+        "bundle",
+        nargs="?",
+        default="default",
+        help="folder of a bundle; by default the one that comes with the package",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs, with everything that is recorded")
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from zoobot_3d.infer.bundle import describe
+    from zoobot_3d.infer.description import bundle_facts, describe
 
-    print(describe(args.bundle))
+    print(json.dumps(bundle_facts(args.bundle), indent=2) if args.json else describe(args.bundle))
 
 
 COMMANDS = (
@@ -66,8 +71,9 @@ COMMANDS = (
     ),
     Command(
         "describe",
-        "say what a bundle is",
-        "Network, field of view, training data and quality.",
+        "say what a bundle is and how good it is",
+        "Prints the network, what it was trained on, its scores, its field of view and input size, its size on disk "
+        "and the hash of its weights.",
         "zoobot3d describe results/bundle",
         _describe_options,
         _describe,

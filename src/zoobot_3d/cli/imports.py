@@ -23,7 +23,7 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from zoobot_3d.infer.bundle import describe
+    from zoobot_3d.infer.description import describe
     from zoobot_3d.infer.import_checkpoint import PUBLISHED_FIELD_FRACTION, import_checkpoint
 
     fraction = PUBLISHED_FIELD_FRACTION if args.field_fraction is None else args.field_fraction

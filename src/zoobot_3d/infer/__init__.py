@@ -2,6 +2,6 @@
 
 Must not know how a network is trained, and draws no figures.
 
-Public: `bundle.load_bundle`, `bundle.describe`, `segmenter.load_segmenter`, `predict.predict`, `predict.read_masks`,
-`radec.predict_radec`, `import_checkpoint.import_checkpoint`.
+Public: `bundle.load_bundle`, `description.describe`, `segmenter.load_segmenter`, `predict.predict`,
+`predict.read_masks`, `radec.predict_radec`, `import_checkpoint.import_checkpoint`.
 """

@@ -34,7 +34,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Bundle",
     "BundleInfo",
-    "describe",
+    "bundle_folder",
     "load_bundle",
     "read_info",
     "save_bundle",
@@ -119,6 +119,10 @@ class Bundle:
     loss: Loss
     info: BundleInfo
     path: Path
+
+    def __repr__(self) -> str:
+        """Say in one line which network this is and where it came from."""
+        return f"Bundle({self.info.model_name} from {self.path}, {self.info.input_size} px)"
 
     def fraction(self, raw: Tensor) -> Tensor:
         """Turn raw output (B, out_channels, S, S) into calibrated volunteer fractions (B, 2, S, S) in 0-1."""
@@ -224,7 +228,7 @@ def read_info(path: str | os.PathLike[str]) -> BundleInfo:
     BundleError
         See `load_bundle`.
     """
-    return _read_info(_folder(path))[0]
+    return _read_info(bundle_folder(path))[0]
 
 
 def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
@@ -251,7 +255,7 @@ def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
     from zoobot_3d.networks import build_model
     from zoobot_3d.networks.losses import build_loss
 
-    folder = _folder(path)
+    folder = bundle_folder(path)
     info, checksum, _ = _read_info(folder)
     file = folder / WEIGHTS_FILE
     try:
@@ -280,25 +284,8 @@ def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
     return Bundle(model, loss, info, folder)
 
 
-def describe(path: str | os.PathLike[str]) -> str:
-    """Tell in a few lines what the bundle in folder `path` is; its weights are not read."""
-    info, _, version = _read_info(_folder(path))
-    options = ", ".join(f"{key}={value}" for key, value in info.model_options.items())
-    lines = [
-        f"{os.fspath(path)}: {info.model_name}({options}), loss {info.loss}, maps {', '.join(info.classes)}",
-        f"sees the central {info.field_fraction:g} of a Galaxy Zoo picture's side, {info.input_size} px a side",
-        f"written by zoobot-3d {info.zoobot_3d}, format {version}",
-    ]
-    if any(value != 1 for value in info.temperature):
-        pairs = zip(info.classes, info.temperature, strict=True)
-        lines.append(f"calibrated, temperature {', '.join(f'{name} {value:.3f}' for name, value in pairs)}")
-    if info.votes:
-        lines.append(f"votes: {', '.join(info.votes)}")
-    lines += [f"{key}: {json.dumps(value)}" for key, value in info.training.items()]
-    return "\n".join(lines)
-
-
-def _folder(path: str | os.PathLike[str]) -> Path:
+def bundle_folder(path: str | os.PathLike[str]) -> Path:
+    """Find the folder of a bundle, which is the package's own where `path` is ``"default"``."""
     return _DEFAULT_FOLDER if path == DEFAULT else Path(path)
 
 

@@ -90,9 +90,9 @@ class SkyMasks:
 
     name: str
     folder: Path
-    picture: NDArray[np.uint8]
-    masks: NDArray[np.float32]
-    sigma: NDArray[np.float32] | None
+    picture: NDArray[np.uint8] = field(repr=False)
+    masks: NDArray[np.float32] = field(repr=False)
+    sigma: NDArray[np.float32] | None = field(repr=False)
     grid: PixelGrid
     warning: str = ""
 

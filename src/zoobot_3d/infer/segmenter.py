@@ -72,6 +72,18 @@ class Segmenter:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._members = [_Member.of(each, self.device) for each in self.bundles]
 
+    def __repr__(self) -> str:
+        """Say in one line which networks these are and what they see."""
+        told = [
+            f"{each.info.model_name} from {each.path.name}, {each.info.input_size} px across "
+            f"{each.info.field_fraction:g} of the picture's side"
+            for each in self.bundles
+        ]
+        if len(told) > 1:
+            told = [f"{len(told)} networks: {', '.join(each.info.model_name for each in self.bundles)}"]
+        orientations = ", 8 orientations" if self.tta else ""
+        return f"Segmenter({told[0]}{orientations}, on {self.device})"
+
     def model_grid(self, picture_grid: PixelGrid) -> PixelGrid:
         """Grid the first network sees of a picture: the central field it was trained on, at its input size."""
         return self._members[0].grid(picture_grid)

@@ -84,6 +84,10 @@ class PathTask:
         ids, stamps = _default_rows(len(rows), classification_id, time_stamp)
         return cls(ids, stamps, FlatPaths.from_nested(rows))
 
+    def __repr__(self) -> str:
+        """Count volunteers and paths, in one line."""
+        return f"PathTask({self.n_asked} volunteers, {len(self.paths)} paths)"
+
     @property
     def n_asked(self) -> int:
         """How many volunteers were asked."""
@@ -135,6 +139,11 @@ class PointTask:
                 raise BadMarksError(f"{len(points)} rows of {name} points for {len(self.classification_id)} volunteers")
             object.__setattr__(self, name, points)
 
+    def __repr__(self) -> str:
+        """Count volunteers and points, in one line."""
+        centers, stars = (sum(map(len, rows)) for rows in (self.center, self.star))
+        return f"PointTask({len(self.classification_id)} volunteers, {centers} centres, {stars} stars)"
+
     @classmethod
     def from_nested(
         cls,
@@ -185,6 +194,13 @@ class VolunteerMarks:
     bar: PathTask
     points: PointTask = field(default_factory=lambda: PointTask((), (), (), ()))
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say in one line whose marks these are and how many volunteers drew."""
+        name = str(self.metadata.get("MANGAID") or "").strip()
+        arms, bars = (f"{self.n_marked[each]} of {self.n_asked[each]}" for each in CLASSES)
+        told = f"arms by {arms} volunteers, bar by {bars}, {self.grid.shape[0]} x {self.grid.shape[1]} px"
+        return f"VolunteerMarks({f'{name}: ' if name else ''}{told})"
 
     @property
     def n_asked(self) -> dict[str, int]:

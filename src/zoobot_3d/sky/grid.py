@@ -76,6 +76,17 @@ class PixelGrid:
         ):
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        """Say shape, scale and position in one line."""
+        height, width = self.shape
+        told = f"{height} x {width} px, {self.pixscale:.4g} arcsec/px, "
+        if self.ra is None:
+            return f"PixelGrid({told}no position)"
+        told += f"RA {self.ra:.5f} deg, Dec {self.dec:+.5f} deg"
+        if self.reference_pixel != self.middle:
+            told += " at x {:.2f}, y {:.2f}".format(*self.reference_pixel)
+        return f"PixelGrid({told})"
+
     # The position in the array
 
     @property
