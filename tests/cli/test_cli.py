@@ -56,6 +56,7 @@ def test_version():
         (["train", "o", "--data.batchsize", "3"], "did you mean data.batch_size"),
         (["train", "o", "--config", "none.yaml"], "none.yaml"),
         (["describe", "."], "bundle"),
+        (["evaluate", "c.parquet", "--count", "3", "--per-galaxy"], "--count is for --per-galaxy with --out"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(arguments, message, tmp_path, monkeypatch, capsys):
@@ -87,6 +88,14 @@ def test_train_evaluate_predict_figures_from_the_command_line(tmp_path, capsys):
     assert "IoU at > 0.2" in out
     assert (tmp_path / "evaluation" / "evaluation.json").exists()
     assert (tmp_path / "evaluation" / "reliability.png").exists()
+
+    out = run("evaluate", catalog, "--bundle", bundle, "--split", "all", "--out", tmp_path / "e", "--per-galaxy")
+    assert "worst 10 of 24 galaxies" in out and str(tmp_path / "e" / "worst.png") in out.replace("\n", "")
+    listed = pd.read_csv(tmp_path / "e" / "per_galaxy.csv", dtype={"id": str})
+    assert listed["iou_0.2"].is_monotonic_increasing and len(listed) == 24
+    assert list(listed) == list(pd.read_parquet(tmp_path / "e" / "per_galaxy.parquet"))
+    assert np.ptp(io.read_picture(tmp_path / "e" / "worst.png")) > 100
+    assert "worst 24 of 24" in run("evaluate", catalog, "--bundle", bundle, "--split", "all", "--per-galaxy")
 
     predicting = [
         "predict",

@@ -140,3 +140,29 @@ def test_tta_changes_what_is_measured_of_a_network_that_knows_up_from_down(surve
     twice = evaluate_catalog(survey, [tiny_bundle, tiny_bundle], split="all", progress=False)
     assert turned.model["bar_mae"] != plain.model["bar_mae"]
     assert twice.model["bar_mae"] == pytest.approx(plain.model["bar_mae"], abs=1e-6)
+
+
+def test_each_galaxy_has_its_scores_and_pooled_ones_have_errors(dataset, segmenter):
+    result = evaluate(segmenter, dataset)
+    assert sorted(result.galaxies["id"]) == dataset.names()
+    assert (result.galaxies["halves_bar_iou_0.2"] == 1).all()
+    pooled = result.galaxies["bar_both_px"].sum() / result.galaxies["bar_either_px"].sum()
+    assert pooled == pytest.approx(result.model["bar_iou_0.2"])
+    assert result.model_error["bar_iou_0.2"] > 0 and result.ceiling_error["bar_iou_0.2"] == 0
+    assert "galaxies" not in result.to_dict()
+    assert repr(result).startswith("Evaluation(12 galaxies, 0 unreadable; IoU at > 0.2: spiral 0.")
+
+
+def test_bins_tell_how_many_galaxies_they_have_pixels_of():
+    reliability = Reliability()
+    fraction = np.zeros((3, 2, 2, 2))
+    fraction[0], fraction[1] = 0.3, 0.3
+    fraction[2] = 0.9
+    votes = np.where(fraction > 0.5, 9, 3)
+    votes[1] = 6
+    reliability.update(fraction, votes, np.full(fraction.shape, 10))
+    curve = reliability.compute()[0]["bar"]
+    assert curve["galaxies"] == [2, 1] and curve["pixels"] == [8, 4]
+    assert curve["observed"] == pytest.approx([0.45, 0.9])
+    # Of 3 galaxies 2 have pixels here: residuals -0.6, 0.6 and 0; sqrt(3 / 2 * 0.72) / 8.
+    assert curve["error"][0] == pytest.approx(0.1299, abs=1e-4) and np.isnan(curve["error"][1])

@@ -28,7 +28,8 @@ def test_reliability_draws_a_curve_a_class():
     figure = figures.reliability({"spiral": curve, "bar": curve}, {"spiral": 0.1, "bar": 0.2})
     top = figure.axes[0]
     assert [text.get_text() for text in top.get_legend().get_texts()] == [
-        "spiral (calibration error 0.100)",
+        "perfect calibration",
+        "spiral arms (calibration error 0.100)",
         "bar (calibration error 0.200)",
     ]
     assert top.get_ylabel() == "fraction of volunteers"
@@ -38,8 +39,23 @@ def test_reliability_of_nothing_predicted_is_an_empty_plot(tmp_path):
     nothing = {"predicted": [], "observed": [], "pixels": []}
     figure = figures.reliability({"spiral": nothing, "bar": nothing}, {"spiral": np.nan, "bar": np.nan})
     io.write_figure(figure, tmp_path / "reliability.png")
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][1] == "bar (nothing predicted)"
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][2] == "bar (nothing predicted)"
     assert (tmp_path / "reliability.png").stat().st_size > 1000
+
+
+def test_reliability_leaves_out_bins_of_few_galaxies():
+    curve = {
+        "predicted": [0.1, 0.5],
+        "observed": [0.2, 0.4],
+        "pixels": [9, 9],
+        "error": [0.1, None],
+        "galaxies": [3, 2],
+    }
+    figure = figures.reliability({"spiral": curve}, {"spiral": 0.1})
+    assert [line.get_xdata().tolist() for line in figure.axes[1].lines] == [[0.1]]
+    alone = curve | {"galaxies": [1, 1]}  # better a point without an error than nothing
+    figure = figures.reliability({"spiral": alone}, {"spiral": 0.1})
+    assert [line.get_xdata().tolist() for line in figure.axes[1].lines] == [[0.1, 0.5]]
 
 
 def test_training_curves_average_steps_of_an_epoch():
@@ -93,3 +109,24 @@ def test_uncertainty_has_one_scale_for_all_galaxies():
 def test_no_training_log(tmp_path):
     with pytest.raises(BadFileError, match=r"no metrics\.csv"):
         gallery.training(tmp_path, tmp_path / "t.png")
+
+
+def test_a_scale_bar_is_in_arcsec_or_in_pixels_where_the_scale_is_unknown():
+    masks = np.zeros((2, 100, 100), np.float32)
+    picture = np.zeros((100, 100, 3), np.uint8)
+    figure = figures.contact_sheet([picture] * 2, [masks] * 2, columns=2, pixscales=[0.5, np.nan])
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["10″", "20 px"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["spiral arms", "bar", "0.2", "0.5"]
+
+
+def test_outlines_show_on_white_and_on_black(tmp_path):
+    mask = np.zeros((2, 50, 50), np.float32)
+    mask[1, 15:35, 15:35] = 1
+    for brightness in (0, 255):
+        picture = np.full((50, 50, 3), brightness, np.uint8)
+        io.write_figure(figures.contact_sheet([picture], [mask], columns=1), tmp_path / "sheet.png")
+        sheet = io.read_picture(tmp_path / "sheet.png").astype(int)
+        assert (np.abs(sheet - [0xE6, 0x9F, 0x00]).max(-1) < 40).sum() > 100  # orange
+        if brightness:
+            panel = sheet[20:150, 240:400]
+            assert (panel.max(-1) < 140).sum() > 50  # and its dark rim

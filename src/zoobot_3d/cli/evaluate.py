@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zoobot_3d.cli.command import Command, bundle_options, print_table
+from zoobot_3d.cli.command import Command, bundle_options, positive, print_table
+from zoobot_3d.errors import ConfigError
 from zoobot_3d.schema import DEFAULT_MASTER
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from zoobot_3d.report.evaluation import Evaluation
+
 __all__ = ["COMMANDS"]
+
+
+_LISTED = 10  # galaxies on the terminal, where the whole list is in a file
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +28,17 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     bundle_options(parser)
     parser.add_argument("--out", help="folder for evaluation.json and reliability.png; by default nothing is written")
     parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test", help="rows to measure")
-    parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
-    parser.add_argument("--seed", type=int, default=0, help="of the volunteers' halves")
+    parser.add_argument("--root", help="folder that the paths in the catalogue start from; by default found beside it")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split of the volunteers into halves")
+    parser.add_argument(
+        "--per-galaxy",
+        action="store_true",
+        help="list the scores of each galaxy, the worst first; with --out also as per_galaxy.csv and "
+        "per_galaxy.parquet, and pictures of the worst as worst.png",
+    )
+    parser.add_argument(
+        "--count", type=positive, metavar="N", help="galaxies in worst.png, with --per-galaxy and --out; 12 by default"
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -26,6 +46,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     from zoobot_3d.report import figures
     from zoobot_3d.report.evaluate import evaluate_catalog
 
+    if args.count is not None and not (args.per_galaxy and args.out):
+        raise ConfigError("zoobot3d evaluate: --count is for --per-galaxy with --out; give both, or leave it out")
     options = {"split": args.split, "root": args.root, "tta": args.tta, "seed": args.seed}
     evaluation = evaluate_catalog(args.catalog, args.bundle, **options)
     print_table(evaluation.table(), f"{evaluation.n_galaxies} galaxies, {evaluation.n_failed} unreadable")
@@ -33,6 +55,52 @@ def _evaluate(args: argparse.Namespace) -> None:
         io.write_atomic(Path(args.out) / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
         curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
         io.write_figure(curve, Path(args.out) / "reliability.png")
+    if args.per_galaxy:
+        _per_galaxy(args, evaluation)
+
+
+def _per_galaxy(args: argparse.Namespace, evaluation: Evaluation) -> None:
+    """List the scores of each galaxy, and draw the worst."""
+    from zoobot_3d import io
+
+    galaxies = evaluation.galaxies
+    listed = galaxies if args.out is None else galaxies.head(_LISTED)
+    print_table(_rows(listed), f"worst {len(listed)} of {len(galaxies)} galaxies; IoU at > 0.2")
+    if args.out is None:
+        return
+    from zoobot_3d.infer.segmenter import load_segmenter
+    from zoobot_3d.report import gallery
+    from zoobot_3d.report.evaluate import open_datasets
+
+    out = Path(args.out)
+    for name in ("per_galaxy.csv", "per_galaxy.parquet"):
+        io.write_table(out / name, galaxies.reset_index(drop=True))
+    segmenter = load_segmenter(args.bundle, tta=args.tta)
+    datasets = open_datasets(args.catalog, segmenter, split=args.split, root=args.root)
+    gallery.worst(galaxies, datasets, segmenter, out / "worst.png", count=args.count or 12)
+    print(f"{out / 'per_galaxy.csv'}\n{out / 'worst.png'}")
+
+
+def _rows(galaxies: pd.DataFrame) -> list[list[str]]:
+    columns = {
+        "galaxy": ("id", 0),
+        "IoU arms": ("spiral_iou_0.2", 2),
+        "halves": ("halves_spiral_iou_0.2", 2),
+        "IoU bar": ("bar_iou_0.2", 2),
+        "halves ": ("halves_bar_iou_0.2", 2),
+        "mean abs. error": ("mae", 4),
+    }
+    rows = [[name.strip() for name in columns]]
+    for row in galaxies.to_dict("records"):
+        cells = [(row[name], digits) for name, digits in columns.values()]
+        rows.append([_cell(value, digits) for value, digits in cells])
+    return rows
+
+
+def _cell(value: object, digits: int) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _calibrate_options(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +123,10 @@ COMMANDS = (
     Command(
         "evaluate",
         "measure a bundle on galaxies with marks",
-        "IoU, mean absolute error and calibration (fractions of volunteers, 0-1), beside what one half of the "
-        "volunteers agrees on with the other.",
-        f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation",
+        "Compares predicted fractions with those of volunteers, over the pixels of all galaxies: intersection over "
+        "union (IoU), mean absolute error, calibration error. Beside them stands how well one random half of the "
+        "volunteers predicts the other half. Errors are standard errors from the scatter among galaxies.",
+        f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation --per-galaxy",
         _evaluate_options,
         _evaluate,
     ),

@@ -1,29 +1,32 @@
-"""Every picture. Arrays and tables in, matplotlib figures out; knows nothing of networks or file formats.
+"""Every figure of the package. Arrays and tables in, matplotlib figures out; knows no networks and no file formats.
 
-Spiral arms are always blue, bars always orange (Wong 2011, Nature Methods 8, 441: told apart by the colour-blind).
+`comparison` and `contact_sheet` show many galaxies, `chart` one; `reliability`, `training` and `importance` are curves.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from zoobot_3d.report.curves import importance, reliability, training
+from zoobot_3d.report.style import CLASS_LABELS, COLOURS, LEVELS, SIGMA_LEAST, SIGMA_MAP, STYLE
 from zoobot_3d.schema import CLASSES
 
 __all__ = [
+    "CLASS_LABELS",
     "COLOURS",
+    "SIGMA_LEAST",
+    "SIGMA_MAP",
     "chart",
     "comparison",
     "contact_sheet",
@@ -33,20 +36,8 @@ __all__ = [
     "training",
 ]
 
-COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
-CLASS_LABELS = {"spiral": "spiral arms", "bar": "bar"}
-LEVELS = {0.2: "--", 0.5: "-"}
-"""Fractions of volunteers at which outlines are drawn, and their line styles."""
-SIGMA_MAP = mpl.colormaps["cividis"]
-"""Of uncertainty: even in brightness, and the same to the colour-blind."""
-SIGMA_LEAST = 0.05
-"""Upper end of the scale of uncertainty, at least: below it would show how shards round."""
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-}
+
+_RIM = [withStroke(linewidth=1.6, foreground="#202020")]
 
 
 def overlay(
@@ -95,14 +86,20 @@ def legend(figure: Figure, title: str = "fraction of volunteers") -> None:
 
 
 def scale_bar(axes: Axes, pixscale: float) -> None:
-    """Draw a bar of a round length at the lower right of a picture: arcsec, or pixels where ``pixscale`` is NaN."""
+    """Draw a bar of a round length at the upper right of a picture: arcsec, or pixels where ``pixscale`` is NaN."""
     width = abs(axes.get_xlim()[1] - axes.get_xlim()[0])
-    unit, label = (pixscale, '"') if np.isfinite(pixscale) else (1.0, " px")
+    unit, label = (pixscale, "″") if np.isfinite(pixscale) else (1.0, " px")
     length = max(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if step <= max(1, 0.3 * width * unit))
-    end = 0.95 * width
-    axes.plot([end - length / unit, end], [0.93 * width] * 2, color="w", lw=1.6, solid_capstyle="butt")
-    middle = end - length / unit / 2
-    axes.text(middle, 0.91 * width, f"{length:g}{label}", color="w", fontsize=6, ha="center", va="bottom")
+    end, y = 0.95 * width, 0.07 * width  # the name is in the other corner
+    line: Any = {"color": "w", "lw": 1.6, "solid_capstyle": "butt", "path_effects": _RIM}
+    axes.plot([end - length / unit, end], [y, y], scalex=False, scaley=False, **line)
+    text: Any = {"color": "w", "fontsize": 6, "ha": "center", "va": "top", "path_effects": _RIM}
+    axes.text(end - length / unit / 2, y + 0.02 * width, f"{length:g}{label}", **text)
+
+
+def corner(axes: Axes, text: str, size: float = 6.0) -> None:
+    """Write in the lower left corner of a picture, with a dark rim."""
+    axes.text(0.03, 0.03, text, color="w", fontsize=size, transform=axes.transAxes, path_effects=_RIM)
 
 
 def comparison(
@@ -111,8 +108,9 @@ def comparison(
     names: Sequence[str] = (),
     columns: int = 2,
     pixscales: Sequence[float] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """Lay out each galaxy's picture beside the masks of volunteers and models, a galaxy a row.
+    """Lay out the picture of each galaxy beside the same picture with outlines by volunteers and by models.
 
     Parameters
     ----------
@@ -125,10 +123,12 @@ def comparison(
     columns : int
         Galaxies beside one another.
     pixscales : sequence of float
-        Arcsec per pixel of each picture, for scale bars.
+        Arcsec per pixel of each picture, NaN where unknown, for scale bars.
+    notes : mapping of str to sequences of str
+        Written in the corner of a panel, for each galaxy, by the title of the panel.
     """
     rows, panels = -(-len(pictures) // columns), 1 + len(masks)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(columns * panels * 1.75, rows * 1.75 + 0.7))
         grid = figure.subplots(rows, columns * panels, squeeze=False)
         for axes in grid.flat:
@@ -140,12 +140,14 @@ def comparison(
                 axes.imshow(picture, interpolation="bilinear")
                 if title in masks:
                     outlines(axes, masks[title][index])
+                if notes and title in notes:
+                    corner(axes, notes[title][index])
                 if row == 0:
                     axes.set_title(title)
             if pixscales:
                 scale_bar(strip[0], pixscales[index])
             if names:
-                strip[0].text(0.03, 0.04, names[index], color="w", fontsize=6, transform=strip[0].transAxes)
+                corner(strip[0], names[index])
         legend(figure)
     return figure
 
@@ -180,7 +182,7 @@ def contact_sheet(
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     scale = Normalize(0, max([SIGMA_LEAST, *(float(sigma.max()) for sigma in sigmas)]))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(columns * 1.7 * panels, rows * 1.7 + (1.4 if sigmas else 0.7)))
         grid = figure.subplots(rows, columns * panels, squeeze=False)
         for axes in grid.flat:
@@ -196,7 +198,7 @@ def contact_sheet(
             if pixscales:
                 scale_bar(strip[0], pixscales[index])
             if names:
-                strip[0].text(0.02, 0.03, names[index], color="w", fontsize=5, transform=strip[0].transAxes)
+                corner(strip[0], names[index])
         legend(figure)
         if sigmas:
             label = "standard deviation of the fraction of volunteers (arms or bar, the larger)"
@@ -229,7 +231,7 @@ def chart(
     """
     height, width = picture.shape[:2]
     extent = pixscale * np.array([width / 2, -width / 2, -height / 2, height / 2])  # offsets grow to the east
-    with mpl.rc_context(_STYLE | {"axes.spines.top": True, "axes.spines.right": True}):
+    with mpl.rc_context(STYLE | {"axes.spines.top": True, "axes.spines.right": True}):
         n_panels = 2 if sigma is None else 3
         figure = Figure(figsize=(4.6 * n_panels, 4.9))
         left, right, *others = figure.subplots(1, n_panels, sharex=True, sharey=True)
@@ -248,88 +250,4 @@ def chart(
             shown = third.imshow(sigma.max(0), extent=extent, cmap=SIGMA_MAP, vmin=0, vmax=highest)
             third.set(xlabel="offset to the east (arcsec)", title="standard deviation, the larger of both")
             figure.colorbar(shown, ax=third, fraction=0.046, pad=0.03)
-    return figure
-
-
-def reliability(curves: dict[str, dict[str, list[float]]], errors: dict[str, float]) -> Figure:
-    """Plot the volunteers' fraction against the predicted one, with the number of pixels below.
-
-    Parameters
-    ----------
-    curves, errors : dict
-        ``reliability`` and ``calibration_error`` of `zoobot_3d.report.evaluate.Evaluation`.
-    """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.2, 5.4))
-        top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
-        top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--")
-        for name, curve in curves.items():
-            told = f"calibration error {errors[name]:.3f}" if curve["pixels"] else "nothing predicted"
-            label = f"{name} ({told})"
-            errors_of = curve.get("error") or [math.nan] * len(curve["pixels"])
-            top.errorbar(
-                curve["predicted"],
-                curve["observed"],
-                errors_of,
-                fmt="o-",
-                ms=3,
-                capsize=2,
-                color=COLOURS[name],
-                label=label,
-            )
-            bottom.plot(curve["predicted"], curve["pixels"], "o-", ms=3, color=COLOURS[name])
-        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers", aspect="equal")
-        top.legend(frameon=False, loc="upper left")
-        if any(curve["pixels"] for curve in curves.values()):  # where nothing is predicted, there is nothing to scale
-            bottom.set_yscale("log")
-        bottom.set(xlabel="predicted fraction", ylabel="pixels")
-    return figure
-
-
-def training(log: pd.DataFrame) -> Figure:
-    """Plot losses and overlap against epochs.
-
-    Parameters
-    ----------
-    log : pandas.DataFrame
-        Of the CSV logger: ``epoch``, ``train_loss_epoch``, ``val_loss``, ``val_<class>_iou_0.2``.
-    """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 3.0))
-        left, right = figure.subplots(1, 2)
-        for name, label, colour in (("train_loss_epoch", "training", "0.5"), ("val_loss", "validation", "k")):
-            if name in log:
-                rows = log.dropna(subset=[name]).groupby("epoch")[name].mean()
-                left.plot(rows.index, rows, color=colour, label=label)
-        for name in CLASSES:
-            column = f"val_{name}_iou_0.2"
-            if column in log:
-                rows = log.dropna(subset=[column]).groupby("epoch")[column].mean()
-                right.plot(rows.index, rows, color=COLOURS[name], label=name)
-        left.set(xlabel="epoch", ylabel="loss")
-        right.set(xlabel="epoch", ylabel="IoU at > 0.2, validation", ylim=(0, None))
-        for axes in (left, right):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(frameon=False)
-    return figure
-
-
-def importance(shares: Mapping[str, float], n_trials: int) -> Figure:
-    """Plot how much each setting of a sweep matters, the most important one on top.
-
-    Parameters
-    ----------
-    shares : mapping
-        Dotted key to share of the importance; they add up to 1.
-    n_trials : int
-        Finished trials they were worked out from.
-    """
-    names = sorted(shares, key=shares.__getitem__)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(names)))
-        axes = figure.subplots()
-        bars = axes.barh(names, [shares[name] for name in names], color="0.45", height=0.7)
-        axes.bar_label(bars, fmt="%.2f", padding=3)
-        axes.set(xlabel="share of the importance (PED-ANOVA: what sets the best tenth apart)", xlim=(0, None))
-        axes.set_title(f"{n_trials} finished trials", loc="left")
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io
-from zoobot_3d.errors import BadFileError, Zoobot3DError
+from zoobot_3d.errors import BadFileError, CatalogError, Zoobot3DError
 from zoobot_3d.report import figures
+from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.rgb import rgb_from_grz
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from zoobot_3d.infer.radec import SkyMasks
     from zoobot_3d.infer.segmenter import Segmenter
 
-__all__ = ["comparison", "held_out", "position", "predictions", "training"]
+__all__ = ["comparison", "held_out", "position", "predictions", "training", "worst"]
 
 _SEEN = 0.3  # of the volunteers: a galaxy on which less was marked is no example
 
@@ -81,26 +82,88 @@ def held_out(
         Of the draw.
     """
     models = segmenters if isinstance(segmenters, Mapping) else {"model": segmenters}
-    marked: list[tuple[int, dict[str, Any]]] = []
-    blank: list[tuple[int, dict[str, Any]]] = []
+    marked: list[int] = []
+    blank: list[int] = []
     for index in np.random.default_rng(seed).permutation(len(dataset)):
         item = dataset[int(index)]
         if not item["error"]:
             is_marked = max(item["spiral_mask"].max(), item["bar_mask"].max()) > _SEEN
-            (marked if is_marked else blank).append((int(index), item))
+            (marked if is_marked else blank).append(int(index))
         if len(marked) >= count:
             break
-    chosen = (marked + blank)[:count]
-    items = [item for _, item in chosen]
-    views = np.stack([item["image"].numpy() for item in items])
+    _compare(dataset, (marked + blank)[:count], models, out)
+
+
+def worst(
+    galaxies: pd.DataFrame,
+    datasets: Sequence[MaskDataset],
+    segmenter: Segmenter,
+    out: str | os.PathLike[str],
+    *,
+    count: int = 12,
+) -> None:
+    """Draw the galaxies on which a model does worst: picture, volunteers and model, with the overlap of each class.
+
+    Parameters
+    ----------
+    galaxies : pandas.DataFrame
+        ``galaxies`` of an `zoobot_3d.report.evaluate.Evaluation`.
+    datasets : sequence of MaskDataset
+        What was evaluated, one for each bundle, as `zoobot_3d.report.evaluate.open_datasets` gives.
+    segmenter : Segmenter
+        What was evaluated.
+    out : path
+        File to write.
+    count : int
+        Number of galaxies, from the worst on; galaxies without any pixel to compare are never shown.
+    """
+    from zoobot_3d.report.evaluate import predict_items
+
+    shown = galaxies[galaxies["iou_0.2"].notna()].head(count)
+    if shown.empty:
+        raise CatalogError("no galaxy has marks or predictions above 0.2; there is nothing to draw")
+    indices = [int(row) for row in shown.index]
+    items = [datasets[0][index] for index in indices]
+    fractions = [predict_items(segmenter, datasets, row, [item])[0] for row, item in zip(indices, items, strict=True)]
+    notes = {
+        "volunteers": _overlaps(shown, "halves_", "halves: "),
+        "model": _overlaps(shown, "", "IoU: "),
+    }
+    _draw(datasets[0], indices, {"model": fractions}, out, notes)
+
+
+def _overlaps(scores: pd.DataFrame, prefix: str, what: str) -> list[str]:
+    """Write the overlap of arms and bars of each galaxy."""
+    columns = [scores[f"{prefix}{name}_iou_0.2"] for name in CLASSES]
+    told = ("-" if np.isnan(value) else f"{value:.2f}" for pair in zip(*columns, strict=True) for value in pair)
+    return [f"{what}arms {arms}, bar {bar}" for arms, bar in zip(told, told, strict=True)]
+
+
+def _compare(
+    dataset: MaskDataset, indices: Sequence[int], models: Mapping[str, Segmenter], out: str | os.PathLike[str]
+) -> None:
+    """Draw galaxies of a dataset with outlines by volunteers and by models that see its pictures."""
+    views = np.stack([dataset[index]["image"].numpy() for index in indices]) / np.float32(255)
+    _draw(dataset, indices, {name: list(model.fractions(views)) for name, model in models.items()}, out)
+
+
+def _draw(
+    dataset: MaskDataset,
+    indices: Sequence[int],
+    fractions: Mapping[str, Sequence[NDArray[np.float32]]],
+    out: str | os.PathLike[str],
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    items = [dataset[index] for index in indices]
     shown: dict[str, Any] = {"volunteers": [np.stack([item["spiral_mask"], item["bar_mask"]]) for item in items]}
-    shown |= {name: list(model.fractions(views / np.float32(255))) for name, model in models.items()}
+    shown |= fractions
     figure = figures.comparison(
-        [np.moveaxis(view, 0, -1) for view in views],
+        [np.moveaxis(item["image"].numpy(), 0, -1) for item in items],
         shown,
         [item["id"] for item in items],
-        columns=2 if len(shown) < 3 else 1,
-        pixscales=[dataset.pixscale(index) for index, _ in chosen],
+        columns=2,
+        pixscales=[dataset.pixscale(index) for index in indices],
+        notes=notes,
     )
     io.write_figure(figure, out)
 

@@ -1,0 +1,115 @@
+"""Curves: calibration of a model, progress of a training, importance of the settings of a sweep.
+
+Numbers in, matplotlib figures out; knows no networks and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from zoobot_3d.report.style import CLASS_LABELS, COLOURS, STYLE
+from zoobot_3d.schema import CLASSES
+
+__all__ = ["FEWEST_GALAXIES", "importance", "reliability", "training"]
+
+FEWEST_GALAXIES = 3
+"""Bins of the reliability curve with pixels of fewer galaxies are not drawn: their error is unknown."""
+_MARKERS = dict(zip(CLASSES, "os", strict=True))
+
+
+def reliability(curves: Mapping[str, Mapping[str, Sequence[float]]], errors: Mapping[str, float]) -> Figure:
+    """Plot the fraction of volunteers against the predicted fraction, with the number of pixels below.
+
+    Error bars are standard errors from the scatter among galaxies. Bins with pixels of fewer than `FEWEST_GALAXIES`
+    galaxies are left out, unless there are no others.
+
+    Parameters
+    ----------
+    curves, errors : mapping
+        ``reliability`` and ``calibration_error`` of `zoobot_3d.report.evaluate.Evaluation`.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 5.8))
+        top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+        top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--", label="perfect calibration")
+        drawn = False
+        for name, curve in curves.items():
+            x, y, error, pixels = _points(curve)
+            told = f"calibration error {errors[name]:.3f}" if len(x) else "nothing predicted"
+            label = f"{CLASS_LABELS[name]} ({told})"
+            line = {"fmt": f"{_MARKERS[name]}-", "ms": 4, "lw": 1.2, "color": COLOURS[name]}
+            top.errorbar(x, y, yerr=error, capsize=2, elinewidth=1.2, label=label, **line)
+            bottom.plot(x, pixels, f"{_MARKERS[name]}-", ms=3, lw=1, color=COLOURS[name])
+            drawn |= len(x) > 0
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction of volunteers", aspect="equal")
+        top.legend(frameon=False, loc="upper left", fontsize=8)
+        if drawn:  # without a point there is nothing to scale
+            bottom.set_yscale("log")
+        bottom.set(xlabel="predicted fraction of volunteers", ylabel="pixels")
+    return figure
+
+
+def _points(curve: Mapping[str, Sequence[float]]) -> tuple[NDArray[np.float64], ...]:
+    """Predicted and observed fraction, its error, and number of pixels, in the bins that are drawn."""
+    x, y, pixels = (np.asarray(curve[key], float) for key in ("predicted", "observed", "pixels"))
+    error = np.array([np.nan if value is None else value for value in curve.get("error", [])] or [np.nan] * len(x))
+    kept = np.asarray(curve.get("galaxies", pixels)) >= FEWEST_GALAXIES
+    if not kept.any():
+        kept = pixels > 0
+    return x[kept], y[kept], error[kept], pixels[kept]
+
+
+def training(log: pd.DataFrame) -> Figure:
+    """Plot the loss and the overlap with volunteers against the epoch.
+
+    Parameters
+    ----------
+    log : pandas.DataFrame
+        Of the CSV logger: ``epoch``, ``train_loss_epoch``, ``val_loss``, ``val_<class>_iou_0.2``.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.0))
+        left, right = figure.subplots(1, 2)
+        for name, label, colour in (("train_loss_epoch", "training", "0.5"), ("val_loss", "validation", "k")):
+            if name in log:
+                rows = log.dropna(subset=[name]).groupby("epoch")[name].mean()
+                left.plot(rows.index, rows, color=colour, label=label)
+        for name in CLASSES:
+            column = f"val_{name}_iou_0.2"
+            if column in log:
+                rows = log.dropna(subset=[column]).groupby("epoch")[column].mean()
+                right.plot(rows.index, rows, color=COLOURS[name], label=CLASS_LABELS[name])
+        left.set(xlabel="epoch", ylabel="loss per pixel")
+        right.set(xlabel="epoch", ylabel="IoU at > 0.2, validation galaxies", ylim=(0, None))
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(frameon=False)
+    return figure
+
+
+def importance(shares: Mapping[str, float], n_trials: int) -> Figure:
+    """Plot how much each setting of a sweep matters, the most important one on top.
+
+    Parameters
+    ----------
+    shares : mapping
+        Dotted key to share of the importance; they add up to 1.
+    n_trials : int
+        Number of finished trials that the shares were computed from.
+    """
+    names = sorted(shares, key=shares.__getitem__)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(names)))
+        axes = figure.subplots()
+        bars = axes.barh(names, [shares[name] for name in names], color="0.45", height=0.7)
+        axes.bar_label(bars, fmt="%.2f", padding=3)
+        axes.set(xlabel="share of the importance (PED-ANOVA: what sets the best tenth apart)", xlim=(0, None))
+        axes.set_title(f"{n_trials} finished trials", loc="left")
+    return figure

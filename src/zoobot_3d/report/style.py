@@ -1,0 +1,26 @@
+"""Colours, labels and settings that all figures share.
+
+Spiral arms are blue and bars orange everywhere (Wong 2011, Nature Methods 8, 441: people with colour blindness can tell
+them apart).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+
+COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
+CLASS_LABELS = {"spiral": "spiral arms", "bar": "bar"}
+LEVELS = {0.2: "--", 0.5: "-"}
+"""Fractions of volunteers at which outlines are drawn, and their line styles."""
+SIGMA_MAP = mpl.colormaps["cividis"]
+"""Colour map of standard deviations: even in brightness, and the same with colour blindness."""
+SIGMA_LEAST = 0.05
+"""The scale of standard deviations reaches at least this far; below it the rounding of stored masks would show."""
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+}
