@@ -132,7 +132,7 @@ def main() -> None:
         painted = make_painted(args.folder / "jpg", Path(work))
         for bundle in args.bundle:
             segmenter = load_segmenter(bundle)
-            masks = np.stack([segmenter.segment(picture) for picture in pictures])
+            masks = np.stack([np.nan_to_num(segmenter.segment(picture)) for picture in pictures])
             found = [*false_alarms(galaxies[regular], masks[regular]), *compare(galaxies, masks)]
             for row in [*found, painted_row(bundle, painted)]:
                 rows.append({"bundle": bundle} | row | {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__})

@@ -48,8 +48,8 @@ def test_who_says_nothing_of_its_variance_is_not_certain():
 def test_who_does_not_see_a_pixel_takes_no_part_there():
     means = [np.array([0.2, 0.2, NAN]), np.array([0.6, NAN, NAN])]
     mean, variance = combine(means, [np.array([0.02, 0.02, NAN]), None], [np.array([0.1, 0.1, NAN]), None])
-    np.testing.assert_allclose(mean, [0.4, 0.2, 0])
-    np.testing.assert_allclose(variance, [0.04 + 0.01 + 0.1, 0.02 + 0.1, 0], rtol=1e-6)
+    np.testing.assert_allclose(mean, [0.4, 0.2, NAN])
+    np.testing.assert_allclose(variance, [0.04 + 0.01 + 0.1, 0.02 + 0.1, NAN], rtol=1e-6)
 
 
 def test_answers_are_joined():

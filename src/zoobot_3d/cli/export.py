@@ -20,10 +20,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from zoobot_3d.compute.progress import progress_bar
-    from zoobot_3d.infer.mask_files import export_masks
-    from zoobot_3d.infer.predictions import read_rows
+    from zoobot_3d.infer.export import export_masks
+    from zoobot_3d.infer.predictions import count_rows
 
-    n_rows = len(read_rows(args.predictions))
+    n_rows = count_rows(args.predictions)
     with progress_bar("writing masks", n_rows) as advance:
         summary = export_masks(args.predictions, args.format, out=args.out, threshold=args.threshold, progress=advance)
     print(summary)

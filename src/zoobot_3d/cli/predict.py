@@ -230,13 +230,15 @@ def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter)
 
 def _show(args: argparse.Namespace, galaxies: pd.DataFrame) -> None:
     """Print and draw what was found at single positions."""
+    import numpy as np
+
     from zoobot_3d.infer.radec import read_sky
     from zoobot_3d.report import gallery
 
     found: list[SkyMasks] = read_sky(Path(args.out), galaxies)
     rows = [["position", "arms (arcsec^2)", "bar (arcsec^2)", "arms, highest", "bar, highest"]]
     for sky in found:
-        areas, highest = sky.areas(), sky.masks.max((1, 2))
+        areas, highest = sky.areas(), np.nanmax(sky.masks, axis=(1, 2))
         rows.append([sky.name, *(f"{area:.1f}" for area in areas.values()), *(f"{value:.2f}" for value in highest)])
     print_table(rows, "areas above 0.2, and the highest fraction of volunteers")
     for warning in dict.fromkeys(sky.warning for sky in found if sky.warning):

@@ -102,7 +102,7 @@ def file_stamp(path: Path) -> str:
     """Return what changes when a file does, size and time; "" if there is none. For jobs, never for results."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat, and there are 100,000 files
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return ""
     return f"{found.st_size}-{found.st_mtime_ns}"
 

@@ -28,7 +28,7 @@ class _RateColumn(ProgressColumn):
 def progress_bar(
     what: str, total: int | None, *, unit: str = "galaxies", show: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr while a job runs.
+    """Show a bar on stderr while a job runs, from the first call on: one that is refused at once shows none.
 
     Parameters
     ----------
@@ -53,6 +53,17 @@ def progress_bar(
         _RateColumn(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)
+    progress = Progress(*columns, console=Console(stderr=True), disable=not show)
+    task = progress.add_task(what, total=total, start=False)
+
+    def advance(count: int) -> None:
+        if not progress.tasks[0].started:
+            progress.start()
+            progress.start_task(task)
+        progress.advance(task, count)
+
+    try:
+        yield advance
+    finally:
+        if progress.tasks[0].started:
+            progress.stop()

@@ -1,47 +1,50 @@
 """A bundle and a list of galaxies to shards of masks: resumable, and no galaxy stops the others.
 
-Reads pictures, asks the network (`zoobot_3d.infer.segmenter`), writes rows (`zoobot_3d.infer.predictions`) and mask
-files (`zoobot_3d.infer.mask_files`).
+Reads pictures, asks the network (`zoobot_3d.infer.segmenter`), writes rows (`zoobot_3d.infer.shards`) and mask files
+(`zoobot_3d.infer.mask_files`). `zoobot_3d.infer.plan` says what is to be done.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__
+from zoobot_3d.compute.batch import reason_for, remove_leftovers
 from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
-from zoobot_3d.infer.mask_files import MASKS, MaskFormat, export_masks, quantized, save_masks
+from zoobot_3d.infer.export import MASKS, write_missing
+from zoobot_3d.infer.mask_files import MaskFormat, MaskRecord, quantized, remove_masks, save_masks
+from zoobot_3d.infer.plan import known_rows, make_plan, replaced, with_stamps
 from zoobot_3d.infer.predictions import (
     has_sigma,
-    intact_shards,
     read_masks,
     read_masks_and_sigma,
     read_run,
+    read_run_of_shards,
     run_root,
-    shard_path,
-    shard_stamps,
     write_run,
-    write_shard,
 )
-from zoobot_3d.infer.rows import SIGMA_FULL, Picture, failure_row, read_galaxy, stamped, success_row, typed
+from zoobot_3d.infer.rows import SIGMA_FULL, Picture, failure_row, read_galaxy, success_row, typed
+from zoobot_3d.infer.shards import SHARDS, ShardLog, clean_shards, shard_files, shard_name, start_date, write_shard
 from zoobot_3d.schema import CLASSES
 
 if TYPE_CHECKING:
     from zoobot_3d.infer.segmenter import Segmenter
+
+_Answer: TypeAlias = tuple[NDArray[Any], NDArray[Any] | None, dict[str, float]]
+"""Masks, deviations if asked for, and vote fractions of a picture."""
 
 __all__ = ["SIGMA_FULL", "PredictSummary", "has_sigma", "predict", "read_masks", "read_masks_and_sigma", "run_root"]
 
@@ -64,10 +67,16 @@ class PredictSummary:
         Why galaxies failed, and how many, most frequent first.
     changed : int
         Galaxies whose picture, position or scale had changed since they were predicted.
+    repaired : int
+        Galaxies that had failed before and were predicted now.
     damaged : int
-        Shards that were found damaged or missing, and made again.
+        Shards that were found damaged, missing or unfinished, and made again.
+    lost : int
+        Galaxies of such shards that the input no longer names.
     left : int
         Galaxies predicted before that the input no longer names; they stay.
+    unwritten : int
+        Galaxies whose mask files could not be written; the ``warning`` of their rows says why.
     """
 
     predicted: int
@@ -76,19 +85,28 @@ class PredictSummary:
     shards: int
     reasons: dict[str, int] = field(default_factory=dict)
     changed: int = 0
+    repaired: int = 0
     damaged: int = 0
+    lost: int = 0
     left: int = 0
+    unwritten: int = 0
 
     def __str__(self) -> str:
         """Say how many, why not, and what was unusual."""
-        lines = [f"{self.predicted} predicted, {self.skipped} done before, {self.failed} failed"]
+        lines = [f"{self.predicted:,} predicted, {self.skipped:,} done before, {self.failed:,} failed"]
         if self.changed:
-            lines.append(f"  {self.changed} predicted again: their picture, position or scale has changed")
+            lines.append(f"  {self.changed:,} done again, as their picture, position or scale has changed")
+        if self.repaired:
+            lines.append(f"  {self.repaired:,} predicted that had failed before")
         if self.damaged:
-            lines.append(f"  {self.damaged} shards were damaged or missing and have been made again")
+            lines.append(f"  {self.damaged:,} shards that were damaged, missing or unfinished made again")
+        if self.lost:
+            lines.append(f"  {self.lost:,} galaxies of such shards are lost: the input no longer names them")
         if self.left:
-            lines.append(f"  {self.left} galaxies of an earlier run are no longer in the input; their rows stay")
-        lines += [f"  {count} x {reason}" for reason, count in self.reasons.items()]
+            lines.append(f"  {self.left:,} galaxies of an earlier run are no longer in the input; their rows stay")
+        if self.unwritten:
+            lines.append(f"  {self.unwritten:,} galaxies' mask files could not be written; see warning in their rows")
+        lines += [f"  {count:,} x {reason}" for reason, count in self.reasons.items()]
         return "\n".join(lines)
 
 
@@ -106,8 +124,8 @@ def predict(
     """Predict masks for a list of galaxies into a folder of shards.
 
     A shard holds up to ``shard_size`` galaxies and appears whole or not at all. The same call again predicts what is
-    missing: new galaxies, galaxies whose picture, position or scale has changed, and those of damaged shards. A galaxy
-    that cannot be predicted has a row with the reason in ``error`` and no masks.
+    missing: new galaxies, galaxies whose picture, position or scale has changed, those that failed, and those of
+    damaged shards. A galaxy that cannot be predicted has a row with the reason in ``error`` and no masks.
 
     Parameters
     ----------
@@ -119,7 +137,7 @@ def predict(
         Folder for ``shards/shard-00000.parquet`` and on (``pandas.read_parquet(out / "shards")`` reads all), and
         ``masks/`` if asked for.
     masks : {"none", "png", "fits"}
-        Write masks as files too; see `zoobot_3d.infer.mask_files.save_masks`. `zoobot_3d.infer.mask_files.export_masks`
+        Write masks as files too; see `zoobot_3d.infer.mask_files.save_masks`. `zoobot_3d.infer.export.export_masks`
         writes them later.
     shard_size : int
         Galaxies a shard.
@@ -128,7 +146,7 @@ def predict(
     uncertainty : bool
         Write the standard deviation of each mask's pixels too: ``spiral_sigma_png`` and ``bar_sigma_png``, 8-bit PNG
         in which 255 is `SIGMA_FULL` (also in the shards' metadata, as ``sigma_full``), and beside the files of
-        ``masks``. Outside the field the network sees it is 0, as the masks are.
+        ``masks``.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
 
@@ -141,6 +159,8 @@ def predict(
     ConfigError
         If ``out`` holds predictions of other bundles or with other options; or if there is nothing to tell the
         uncertainty from, see `zoobot_3d.infer.segmenter.Segmenter.check_uncertainty`.
+    CatalogError
+        If two galaxies have one name.
     BadFileError
         If another prediction is running in ``out``, or nothing can be written there.
     Zoobot3DError
@@ -148,9 +168,13 @@ def predict(
     """
     if uncertainty:
         segmenter.check_uncertainty()
-    run = _Run(segmenter, Path(out), masks, threads, uncertainty, progress)
-    with folder_lock(out, "a prediction"):
+    folder = Path(out)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(folder_lock(folder, "a prediction"))
+        if masks != "none":
+            stack.enter_context(folder_lock(folder / MASKS, "a prediction"))
         try:
+            run = _Run(segmenter, folder, masks, threads, uncertainty, progress)
             return run.of(galaxies, shard_size)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -173,42 +197,54 @@ class _Run:
         self.threads = max(1, threads)
         self.progress = progress or (lambda count: None)
         self.told: dict[str, Any] = {}
+        self.date = ""
+        self.log = ShardLog(folder)
+        self.record: MaskRecord | None = None
 
     def of(self, galaxies: pd.DataFrame, shard_size: int) -> PredictSummary:
         """Find out what is to be done, do it, and count."""
-        self.told = self._claim(galaxies)
-        shards, damaged = intact_shards(self.folder)
-        before = _known(self.folder, shards)
-        galaxies = stamped(galaxies, {n: s for n, s in zip(before["id"], before["file_stem"], strict=True) if s})
-        old = before.set_index("id").reindex(galaxies["id"].to_numpy())
-        is_new = old["shard"].isna().to_numpy()
-        is_changed = ~is_new & (old["stamp"].to_numpy() != galaxies["stamp"].to_numpy())
-        kept = galaxies[~is_new & ~is_changed]
-        self.progress(len(kept))
-
-        errors = list(old["error"][~is_new & ~is_changed].dropna())
-        predicted = 0
+        self.told, self.date = self._claim(galaxies), start_date(self.folder, begin=True)
+        shards, damaged = clean_shards(self.log)
+        losses = {name for shard in damaged for name in self.log.stamps(shard)}
+        plan = make_plan(galaxies, known_rows(self.log, shards), shard_size)
+        self.progress(plan.kept)
+        if self.masks != "none":
+            remove_leftovers(self.folder / MASKS)
+            self.record = MaskRecord(self.folder / MASKS, self.folder, self.masks, None, self.uncertainty)
+        reasons: Counter[str] = Counter()
+        predicted = repaired = 0
         with ThreadPoolExecutor(self.threads) as pool:
-            for number, rows in self._plan(galaxies, old, is_new, is_changed, set(shards), shard_size):
+            for number, rows in plan.todo:
                 records = self._records(rows, pool)
-                earlier = _with_stamps(shards[number], before) if number in shards else None
-                write_shard(self.folder, number, _replaced(earlier, typed(records)), self._notes())
-                failed = [record["error"] for record in records if record["error"] is not None]
-                predicted += len(records) - len(failed)
-                errors += failed
-        skipped = len(kept) - int(old["error"][~is_new & ~is_changed].notna().sum())
-        reasons = dict(Counter(_kind(reason) for reason in errors).most_common())
-        if predicted + skipped == 0:
-            most = next(iter(reasons), "no galaxies")
+                self._write(number, records, shards.get(number), plan.known)
+                for record in records:
+                    if record["error"] is not None:
+                        reasons[_kind(record["error"])] += 1
+                        continue
+                    predicted += 1
+                    repaired += record["id"] in plan.failed
+        for name in damaged:
+            if not (self.folder / SHARDS / name).exists():
+                self.log.write(name, "", {})  # given up: the input has no galaxies for it
+        if predicted + plan.kept == 0:
+            most = next((reason for reason, _ in reasons.most_common(1)), "no galaxies")
             raise Zoobot3DError(
                 f"none of {len(galaxies)} galaxies could be predicted; most often: {most}; see {self.folder}"
             )
-        if self.masks != "none":
-            export_masks(self.folder, self.masks)  # those of galaxies done before, if files are missing
-        n_shards = len(list(shard_path(self.folder, 0).parent.glob("shard-*.parquet")))
-        left = len(set(before["id"]) - set(galaxies["id"]))
-        changed = int(is_changed.sum())
-        return PredictSummary(predicted, len(errors), skipped, n_shards, reasons, changed, len(damaged), left)
+        unwritten = len(write_missing(self.folder / MASKS, self.folder, self.masks).failed) if self.record else 0
+        return PredictSummary(
+            predicted,
+            reasons.total(),
+            plan.kept,
+            len(shard_files(self.folder)),
+            dict(reasons.most_common()),
+            changed=plan.changed,
+            repaired=repaired,
+            damaged=len(damaged),
+            lost=len(losses - plan.names - set(plan.known.index)),
+            left=plan.left,
+            unwritten=unwritten,
+        )
 
     def _claim(self, galaxies: pd.DataFrame) -> dict[str, Any]:
         """Write down what this folder's shards are made with, or check that an earlier run meant the same."""
@@ -220,9 +256,9 @@ class _Run:
             "uncertainty": self.uncertainty,
         }
         before = read_run(self.folder)
-        if before is not None:
-            known = {"tta": False, "uncertainty": False} | before  # as runs were before these
-            if differs := [name for name, value in asked.items() if known.get(name) != value]:
+        if before is not None and _differences(before, asked):
+            before = read_run_of_shards(self.folder) or before  # a broken record yields to the shards
+            if differs := _differences(before, asked):
                 raise ConfigError(
                     f"{self.folder}: holds predictions made with other {', '.join(differs)}; "
                     "give another --out or remove it"
@@ -230,41 +266,32 @@ class _Run:
         root = os.path.realpath(galaxies.attrs.get("root", "."))
         run = asked | {
             "model": ", ".join(bundle.info.model_name for bundle in bundles),
-            "field_fraction": max(bundle.info.field_fraction for bundle in bundles),
-            "zoobot_3d": __version__,
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "zoobot_3d": str((before or {}).get("zoobot_3d", __version__)),
             # Not absolute: the two may move together.
             "pictures": os.path.relpath(root, os.path.realpath(self.folder)),
         }
-        if before is not None:
-            run |= {name: before[name] for name in ("date", "zoobot_3d") if name in before}
+        remove_leftovers(self.folder)
         write_run(self.folder, run)
         return run
 
-    def _notes(self) -> dict[str, str]:
+    def _write(self, number: int, records: list[dict[str, Any]], path: Path | None, known: pd.DataFrame) -> None:
+        """Write a shard, new or with rows replaced, unless all is as it was."""
+        fresh = typed(records)
+        if path is not None:
+            as_before = known.reindex(fresh["id"].to_numpy()).fillna("").to_dict("list")
+            said = zip(as_before["error"], as_before["stamp"], strict=True)
+            if all((record["error"], record["stamp"]) == told for record, told in zip(records, said, strict=True)):
+                return  # failures that failed in the same way
+        name = shard_name(number)
+        has_files = self.record is not None and (path is None or self.record.is_current(name, self.log.checksum(name)))
+        earlier = None if path is None else with_stamps(path, known["stamp"])
         notes = {"zoobot_3d": __version__, "classes": ",".join(CLASSES), "run": json.dumps(self.told, sort_keys=True)}
-        return notes | ({"sigma_full": str(SIGMA_FULL)} if self.uncertainty else {})
-
-    @staticmethod
-    def _plan(
-        galaxies: pd.DataFrame,
-        old: pd.DataFrame,
-        is_new: NDArray[Any],
-        is_changed: NDArray[Any],
-        there: set[int],
-        shard_size: int,
-    ) -> Iterator[tuple[int, list[Any]]]:
-        """Yield shards to write: those with changed rows, and new ones under the numbers that are free."""
-        home = old["shard"].to_numpy()
-        for number in sorted({int(value) for value in home[is_changed]}):
-            yield number, list(galaxies[is_changed & (home == number)].itertuples(index=False))
-        new = galaxies[is_new]
-        number = 0
-        for start in range(0, len(new), shard_size):
-            while number in there:
-                number += 1
-            yield number, list(new.iloc[start : start + shard_size].itertuples(index=False))
-            number += 1
+        notes |= {"sigma_full": str(SIGMA_FULL)} if self.uncertainty else {}
+        write_shard(self.log, number, replaced(earlier, fresh), notes)
+        if self.record is not None and has_files:
+            failed = [record["file_stem"] for record in records if record["error"] is not None]
+            remove_masks(self.folder / MASKS, failed, self.masks)
+            self.record.note(name, self.log.checksum(name))
 
     def _records(self, rows: list[Any], pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
         """Predict one shard: the pool reads the next batch while the network works on this one."""
@@ -279,64 +306,52 @@ class _Run:
                 reading = [pool.submit(read_galaxy, row) for row in batches[number + 1]]
             answers = iter(self._ask([galaxy for galaxy in galaxies if isinstance(galaxy, Picture)]))
             for row, galaxy in zip(batch, galaxies, strict=True):
-                if isinstance(galaxy, str):
-                    records.append(failure_row(row, galaxy, self.uncertainty, self.segmenter.vote_names))
+                answer = galaxy if isinstance(galaxy, str) else next(answers)
+                if isinstance(answer, Exception):
+                    answer = reason_for(answer, row.file, row.path)
+                if isinstance(answer, str) or isinstance(galaxy, str):
+                    records.append(failure_row(row, str(answer), self.uncertainty, self.segmenter.vote_names))
                     continue
-                mask, sigma, votes = next(answers)
-                record = success_row(row, galaxy, mask, sigma, votes)
+                record = success_row(row, galaxy, *answer, self.segmenter.field_fraction)
                 records.append(record)
                 if self.masks != "none":
+                    mask, sigma, _ = answer
                     planes = quantized(mask), None if sigma is None else quantized(sigma / SIGMA_FULL) * SIGMA_FULL
-                    job = pool.submit(save_masks, self.folder / MASKS, record, planes, self.told, self.masks)
-                    writing.append((record, job))
+                    run = self.told | {"date": self.date}
+                    writing.append(
+                        (record, pool.submit(save_masks, self.folder / MASKS, record, planes, run, self.masks))
+                    )
             self.progress(len(batch))
         for record, future in writing:
             if problem := future.result():
                 record["warning"] = "; ".join(filter(None, (record["warning"], problem)))
         return records
 
-    def _ask(self, good: list[Picture]) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None, dict[str, float]]]:
-        """Yield masks, deviations if asked for, and vote fractions of each picture."""
-        pictures = [galaxy.picture for galaxy in good]
-        found: Iterator[tuple[NDArray[Any], NDArray[Any] | None]] = (
-            iter(self.segmenter.segment_checked_with_uncertainty(pictures))
+    def _ask(self, good: list[Picture]) -> list[_Answer | Exception]:
+        """Return masks, deviations if asked for, and vote fractions of each picture, or what one of them raised."""
+        try:
+            return self._answers([galaxy.picture for galaxy in good])
+        except Exception as error:  # one galaxy must not stop the others
+            if len(good) == 1:
+                return [error]
+            return [self._ask([galaxy])[0] for galaxy in good]
+
+    def _answers(self, pictures: list[NDArray[Any]]) -> list[_Answer | Exception]:
+        found: list[tuple[NDArray[Any], NDArray[Any] | None]] = (
+            list(self.segmenter.segment_checked_with_uncertainty(pictures))
             if self.uncertainty
-            else ((mask, None) for mask in self.segmenter.segment_checked(pictures))
+            else [(mask, None) for mask in self.segmenter.segment_checked(pictures)]
         )
         votes = self.segmenter.vote_fractions(pictures)
-        for index, (mask, sigma) in enumerate(found):
-            yield mask, sigma, {name: float(column[index]) for name, column in votes.items()}
+        return [
+            (mask, sigma, {name: float(column[index]) for name, column in votes.items()})
+            for index, (mask, sigma) in enumerate(found)
+        ]
 
 
-def _known(folder: Path, shards: dict[int, Path]) -> pd.DataFrame:
-    """Read what earlier runs have predicted: ``id``, ``stamp``, ``file_stem``, ``error`` and the shard's number."""
-    columns = ["id", "stamp", "file_stem", "error", "shard"]
-    frames, stamps = [], shard_stamps(folder)
-    for number, path in shards.items():
-        there = [name for name in columns if name in pq.read_schema(path).names]
-        frame = pd.read_parquet(path, columns=there).assign(shard=number)
-        told = stamps.get(path.name, [])
-        frames.append(frame.assign(stamp=told if len(told) == len(frame) else ""))
-    if not frames:
-        return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
-    known = pd.concat(frames, ignore_index=True).reindex(columns=columns).drop_duplicates("id", keep="last")
-    return known.astype({"stamp": object, "file_stem": object}).fillna({"stamp": "", "file_stem": ""})
-
-
-def _with_stamps(path: Path, before: pd.DataFrame) -> pd.DataFrame:
-    frame = pd.read_parquet(path)
-    return frame.assign(stamp=before.set_index("id")["stamp"].reindex(frame["id"].to_numpy()).to_numpy())
-
-
-def _replaced(earlier: pd.DataFrame | None, fresh: pd.DataFrame) -> pd.DataFrame:
-    """Put fresh rows in the place of those of the same galaxies."""
-    if earlier is None:
-        return fresh
-    places = dict(zip(fresh["id"], range(len(fresh)), strict=True))
-    order = [places.get(name) for name in earlier["id"]]
-    both = pd.concat([earlier, fresh], ignore_index=True)
-    rows = [index if place is None else len(earlier) + place for index, place in enumerate(order)]
-    return both.iloc[rows].astype(fresh.dtypes.to_dict()).reset_index(drop=True)
+def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    known = {"tta": False, "uncertainty": False} | dict(before)  # as runs were before these
+    return [name for name, value in asked.items() if known.get(name) != value]
 
 
 def _kind(error: str) -> str:

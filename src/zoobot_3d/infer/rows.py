@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from zoobot_3d import io
 from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import file_stamp, reason_for
-from zoobot_3d.errors import BadFileError
+from zoobot_3d.errors import BadFileError, CatalogError
+from zoobot_3d.infer.picture import check_picture
 from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
@@ -57,7 +58,12 @@ def _row_stamp(row: Any) -> str:
     """Return what changes when the galaxy has to be predicted again: its file, position, scale or problem."""
     told = (row.path, file_stamp(row.file) if row.file else "", row.ra, row.dec, row.pixscale)
     more = (getattr(row, "problem", ""), getattr(row, "warning", ""))
-    return hashlib.blake2b(repr((*told, *more)).encode(errors="surrogateescape"), digest_size=12).hexdigest()
+    return hashlib.blake2b(repr((*told, *more)).encode(errors="backslashreplace"), digest_size=12).hexdigest()
+
+
+def _utf8(text: object) -> str:
+    """Spell out what is not Unicode, such as a file name of other bytes: tables cannot hold it."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def read_galaxy(row: Any) -> Picture | str:
@@ -69,8 +75,6 @@ def read_galaxy(row: Any) -> Picture | str:
         ``path``, ``file``, ``ra``, ``dec`` and ``pixscale`` of `zoobot_3d.catalog.reading.list_galaxies`, and
         ``problem`` and ``warning`` where they are known beforehand.
     """
-    from zoobot_3d.infer.segmenter import check_picture
-
     try:
         if problem := getattr(row, "problem", ""):
             return str(problem)
@@ -114,15 +118,32 @@ def success_row(
     masks: NDArray[np.float32],
     sigma: NDArray[np.float32] | None,
     votes: Mapping[str, float],
+    field: float,
 ) -> dict[str, Any]:
-    """Make the row of a galaxy that was predicted: masks (2, H, W) in 0-1 and, if asked for, their deviations."""
+    """Make the row of a galaxy that was predicted.
+
+    Parameters
+    ----------
+    row : namedtuple
+        As for `read_galaxy`.
+    galaxy : Picture
+        Its picture.
+    masks, sigma : numpy.ndarray
+        (2, H, W) fractions in 0-1 and, if asked for, their standard deviations; NaN outside the field.
+    votes : mapping
+        Fractions of the answers about the whole galaxy.
+    field : float
+        Linear fraction of the picture that the networks saw.
+    """
     grid = galaxy.grid
-    out: dict[str, Any] = {"id": row.id, "path": row.path, "error": None, "warning": galaxy.warning or None}
+    out: dict[str, Any] = {"id": row.id, "path": _utf8(row.path), "error": None}
+    out |= {"warning": _utf8(galaxy.warning) if galaxy.warning else None}
     out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
     out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale if galaxy.scaled else np.nan}
+    out["field"] = field
     for name, mask in zip(CLASSES, masks, strict=True):
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)
-        out[f"{name}_max"] = float(mask.max())
+        out[f"{name}_max"] = float(np.nan_to_num(mask).max())
         out[f"{name}_area_px"] = float((mask > _ON).sum())
     if sigma is not None:
         for name, plane in zip(CLASSES, sigma, strict=True):
@@ -132,8 +153,8 @@ def success_row(
 
 def failure_row(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) -> dict[str, Any]:
     """Make the row of a galaxy that could not be predicted."""
-    out: dict[str, Any] = {"id": row.id, "path": row.path, "error": reason, "warning": None}
-    out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan}
+    out: dict[str, Any] = {"id": row.id, "path": _utf8(row.path), "error": _utf8(reason), "warning": None}
+    out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan, "field": np.nan}
     for name in CLASSES:
         out |= {f"{name}_mask_png": None, f"{name}_max": np.nan, f"{name}_area_px": np.nan}
         if uncertainty:
@@ -159,8 +180,15 @@ def stamped(galaxies: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
         From `zoobot_3d.catalog.reading.list_galaxies`.
     taken : mapping
         File names of galaxies that were predicted before, by ``id``; they stay.
+
+    Raises
+    ------
+    CatalogError
+        If two galaxies have one name.
     """
-    names = galaxies["id"].astype(str)
+    names = galaxies["id"].map(_utf8)
+    if (twice := names.duplicated()).any():
+        raise CatalogError(f"the name {names[twice].iloc[0]!r} is that of two galaxies; give each its own id")
     fresh = [name for name in names if name not in taken]
     stems = dict(taken) | dict(zip(fresh, io.unique_stems(fresh, taken.values()), strict=True))
     stamps = [_row_stamp(row) for row in galaxies.itertuples(index=False)]

@@ -13,17 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoobot_3d.errors import BadPictureError, ConfigError
+from zoobot_3d.errors import ConfigError
 from zoobot_3d.infer.bundle import DEFAULT, Bundle, load_bundle
+from zoobot_3d.infer.picture import check_picture, outside_field
 from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
 from zoobot_3d.networks import SegmentationModel
 from zoobot_3d.networks.losses import BetaBinomialLoss
 from zoobot_3d.schema import answers_per_question
 from zoobot_3d.sky.grid import PixelGrid, resample
 
-__all__ = ["Segmenter", "check_picture", "load_segmenter"]
-
-_SMALLEST = 32  # px; below this no arm or bar can be told
+__all__ = ["Segmenter", "load_segmenter"]
 
 
 class Segmenter:
@@ -101,7 +100,8 @@ class Segmenter:
         -------
         numpy.ndarray
             (2, H, W) float32 in 0-1 on the picture's own pixels: the fraction of volunteers who would enclose each in a
-            spiral arm (plane 0) or bar (plane 1). 0 outside the field the network was trained on.
+            spiral arm (plane 0) or bar (plane 1). NaN outside the field that the network sees, the central part of the
+            picture that it was trained on.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Segmenter:
         sigma : numpy.ndarray
             (2, H, W) float32 in 0-0.5 (no quantity in 0-1 scatters more): standard deviation of the fraction. Its
             square is the variance over networks and orientations, plus the mean of what networks trained with
-            ``beta_binomial`` predict themselves; see `zoobot_3d.infer.uncertainty`. 0 outside the field.
+            ``beta_binomial`` predict themselves; see `zoobot_3d.infer.uncertainty`. NaN outside the field.
 
         Raises
         ------
@@ -146,9 +146,9 @@ class Segmenter:
     def segment_checked(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Do the work of `segment_batch` on pictures that passed `check_picture`."""
         if len(self._members) > 1:
-            return [mean for mean, _ in self._combined(pictures, uncertain=False)]
+            return [self._within_field(mean) for mean, _ in self._combined(pictures, uncertain=False)]
         return [
-            resample(answers[0].mean.numpy(), self.model_grid(grid), grid)
+            self._within_field(resample(answers[0].mean.numpy(), self.model_grid(grid), grid))
             for answers, grid in self._answers(pictures, False)
         ]
 
@@ -157,7 +157,20 @@ class Segmenter:
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Do the work of `segment_with_uncertainty` on pictures that passed `check_picture`."""
         self.check_uncertainty()
-        return [(mean, np.sqrt(variance)) for mean, variance in self._combined(pictures, uncertain=True)]
+        return [
+            (self._within_field(mean), self._within_field(np.sqrt(variance)))
+            for mean, variance in self._combined(pictures, uncertain=True)
+        ]
+
+    @property
+    def field_fraction(self) -> float:
+        """Linear fraction of a picture, about its middle, that the networks see; the largest of several."""
+        return max(bundle.info.field_fraction for bundle in self.bundles)
+
+    def _within_field(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put NaN where no network sees; in place, and returned."""
+        maps[:, outside_field(maps.shape[1:], self.field_fraction)] = np.nan
+        return maps
 
     def check_uncertainty(self) -> None:
         """Refuse to tell the uncertainty of a single answer that says nothing of it.
@@ -360,33 +373,6 @@ def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np
             planes = resample(maps.numpy().reshape(-1, *here.shape), here, there, fill=np.nan)
             moved.append(planes.reshape(*maps.shape[:-2], *there.shape))
     return moved
-
-
-def check_picture(picture: Any, name: str = "picture") -> None:
-    """Refuse what is not a picture of a galaxy.
-
-    Raises
-    ------
-    BadPictureError
-        If the array is not (H, W, 3) uint8, not square, too small, or the same everywhere.
-    """
-    if not isinstance(picture, np.ndarray):
-        raise BadPictureError(f"{name}: expected a NumPy array, got {type(picture).__name__}")
-    if picture.ndim != 3 or picture.shape[-1] != 3:
-        raise BadPictureError(f"{name}: expected shape (H, W, 3), got {picture.shape}")
-    if picture.dtype != np.uint8:
-        raise BadPictureError(
-            f"{name}: expected uint8 in 0-255, got {picture.dtype}; make it with zoobot_3d.rgb_from_grz"
-        )
-    height, width = picture.shape[:2]
-    if height != width:
-        raise BadPictureError(
-            f"{name}: expected a square, got {height} x {width} pixels; cut it square about the galaxy"
-        )
-    if height < _SMALLEST:
-        raise BadPictureError(f"{name}: {height} pixels a side is too small; give at least {_SMALLEST}")
-    if picture.min() == picture.max():
-        raise BadPictureError(f"{name}: blank, every pixel is {picture.min()}; is it outside the survey's footprint?")
 
 
 def load_segmenter(

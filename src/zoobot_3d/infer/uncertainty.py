@@ -107,14 +107,16 @@ def combine(
     Returns
     -------
     mean, variance : numpy.ndarray
-        float32, over the networks that see a pixel; 0 where none does.
+        float32, over the networks that see a pixel; NaN where none does.
     """
+    unseen = np.logical_and.reduce([np.isnan(mean) for mean in means])
     centre = _mean(means)
     variance = _mean([(mean - centre) ** 2 for mean in means])
     known = zip(means, spreads or [None] * len(means), strict=True)
     variance += _mean([np.where(np.isnan(mean), np.nan, 0 if spread is None else spread) for mean, spread in known])
     variance += _mean([own for own in owns if own is not None])
-    return np.asarray(centre, np.float32), np.asarray(variance, np.float32)
+    nan = np.float32(np.nan)
+    return np.where(unseen, nan, centre).astype(np.float32), np.where(unseen, nan, variance).astype(np.float32)
 
 
 def _mean(values: Sequence[NDArray[Any]]) -> Any:

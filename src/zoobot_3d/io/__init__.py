@@ -6,13 +6,15 @@ Must not know what is done with what was read.
 Public: `read_picture`, `read_cutout`, `read_table`, `write_mask_fits`, `write_table`, `write_atomic`.
 """
 
-from zoobot_3d.io.cubes import read_cutout, write_cutout, write_mask_fits
+from zoobot_3d.io.cubes import read_cutout, write_cutout
 from zoobot_3d.io.files import atomic_path, check_regular, file_stem, unique_stems, write_atomic, write_figure
+from zoobot_3d.io.masks import MASK_CREATOR, is_mask_file, write_mask_fits, write_mask_png
 from zoobot_3d.io.pictures import JPEG_QUALITY, decode_mask_png, encode_mask_png, read_picture, write_jpeg, write_png
 from zoobot_3d.io.tables import TABLES, as_one_kind, read_table, table_columns, write_parquet, write_table
 
 __all__ = [
     "JPEG_QUALITY",
+    "MASK_CREATOR",
     "TABLES",
     "as_one_kind",
     "atomic_path",
@@ -20,6 +22,7 @@ __all__ = [
     "decode_mask_png",
     "encode_mask_png",
     "file_stem",
+    "is_mask_file",
     "read_cutout",
     "read_picture",
     "read_table",
@@ -30,6 +33,7 @@ __all__ = [
     "write_figure",
     "write_jpeg",
     "write_mask_fits",
+    "write_mask_png",
     "write_parquet",
     "write_png",
     "write_table",

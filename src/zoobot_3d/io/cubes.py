@@ -1,4 +1,4 @@
-"""FITS cutouts and masks: the only place where rows are flipped.
+"""FITS cutouts. This file and `zoobot_3d.io.masks` are the only places where rows are flipped.
 
 In memory row 0 is north; FITS files start in the south unless their WCS says otherwise.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import io as _io
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadFileError, GridError
 from zoobot_3d.io.files import write_atomic
-from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.grid import PixelGrid, starts_south
 
-__all__ = ["read_cutout", "write_cutout", "write_mask_fits"]
+__all__ = ["read_cutout", "write_cutout"]
 
 
 def read_cutout(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], PixelGrid]:
@@ -100,57 +98,7 @@ def write_cutout(path: str | os.PathLike[str], cube: NDArray[np.floating[Any]], 
     _write_fits(path, hdu, grid)
 
 
-def write_mask_fits(
-    path: str | os.PathLike[str],
-    masks: NDArray[np.floating[Any]],
-    grid: PixelGrid,
-    *,
-    sigma: NDArray[np.floating[Any]] | None = None,
-    scaled: bool = True,
-    cards: Mapping[str, Any] | None = None,
-) -> None:
-    """Write masks (class, H, W), row 0 north, as FITS: an image HDU a class, row 0 south, each with the grid's WCS.
-
-    Parameters
-    ----------
-    path : path
-        File to write.
-    masks : numpy.ndarray
-        (2, H, W) fractions, spiral then bar; NaN where nothing is known.
-    grid : PixelGrid
-        Where they lie; a floating grid gives no WCS.
-    sigma : numpy.ndarray, optional
-        (2, H, W) standard deviations of the masks, for two more HDUs.
-    scaled : bool
-        Whether the grid's pixel scale is known; otherwise no header tells one.
-    cards : mapping, optional
-        Further header cards of every HDU: values, or pairs of value and comment.
-
-    Notes
-    -----
-    HDU 0 holds no image. The others are named ``SPIRAL``, ``BAR``, and with ``sigma`` ``SPIRAL_SIGMA``, ``BAR_SIGMA``.
-    """
-    meaning = "fraction of volunteers who would enclose the pixel"
-    hdus = [fits.PrimaryHDU()]
-    hdus[0].header.update(dict(cards or {}))
-    planes = [(name.upper(), plane, meaning) for name, plane in zip(CLASSES, masks, strict=True)]
-    if sigma is not None:
-        planes += [
-            (f"{name.upper()}_SIGMA", plane, "standard deviation of the fraction")
-            for name, plane in zip(CLASSES, sigma, strict=True)
-        ]
-    for name, plane, what in planes:
-        hdu = fits.ImageHDU(np.ascontiguousarray(plane[::-1], np.float32), name=name)
-        hdu.header["BUNIT"] = ("", what)
-        hdu.header.update(dict(cards or {}))
-        _place(hdu, grid, scaled)
-        hdus.append(hdu)
-    buffer = _io.BytesIO()
-    fits.HDUList(hdus).writeto(buffer)
-    write_atomic(path, buffer.getvalue())
-
-
-def _place(hdu: fits.PrimaryHDU | fits.ImageHDU, grid: PixelGrid, scaled: bool = True) -> None:
+def place(hdu: fits.PrimaryHDU | fits.ImageHDU, grid: PixelGrid, scaled: bool = True) -> None:
     """Add what is known of where an image lies."""
     if grid.ra is not None:
         hdu.header.update(grid.to_header())
@@ -159,7 +107,7 @@ def _place(hdu: fits.PrimaryHDU | fits.ImageHDU, grid: PixelGrid, scaled: bool =
 
 
 def _write_fits(path: str | os.PathLike[str], hdu: fits.PrimaryHDU, grid: PixelGrid) -> None:
-    _place(hdu, grid)
+    place(hdu, grid)
     buffer = _io.BytesIO()
     hdu.writeto(buffer)
     write_atomic(path, buffer.getvalue())

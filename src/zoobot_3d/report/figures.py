@@ -50,7 +50,7 @@ def overlay(
     picture : numpy.ndarray
         (H, W, 3) uint8, row 0 north.
     masks : numpy.ndarray
-        (2, H, W) fractions in 0-1.
+        (2, H, W) fractions in 0-1; NaN, outside the field that the network saw, is not tinted.
     strength : float
         Opacity of the tint where the fraction is 1.
 
@@ -63,7 +63,7 @@ def overlay(
     out = np.repeat(grey, 3, -1)
     for name, mask in zip(CLASSES, masks, strict=True):
         colour = 255 * np.array(mpl.colors.to_rgb(COLOURS[name]), np.float32)
-        alpha = strength * np.clip(mask, 0, 1)[..., None]
+        alpha = strength * np.nan_to_num(np.clip(mask, 0, 1))[..., None]
         out = out * (1 - alpha) + colour * alpha
     return np.clip(out, 0, 255).astype(np.uint8)
 
@@ -181,7 +181,7 @@ def contact_sheet(
     panels = 3 if sigmas else 2
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
-    scale = Normalize(0, max([SIGMA_LEAST, *(float(sigma.max()) for sigma in sigmas)]))
+    scale = Normalize(0, max([SIGMA_LEAST, *(float(np.nanmax(sigma)) for sigma in sigmas)]))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(columns * 1.7 * panels, rows * 1.7 + (1.4 if sigmas else 0.7)))
         grid = figure.subplots(rows, columns * panels, squeeze=False)
@@ -238,7 +238,7 @@ def chart(
         left.imshow(picture, extent=extent, interpolation="bilinear")
         right.imshow(overlay(picture, masks), extent=extent, interpolation="bilinear")
         for label, mask in zip(CLASSES, masks, strict=True):
-            right.plot([], [], "s", color=COLOURS[label], label=f"{label} (highest {mask.max():.2f})")
+            right.plot([], [], "s", color=COLOURS[label], label=f"{label} (highest {np.nanmax(mask):.2f})")
         outlines(left, masks, extent)
         left.set(xlabel="offset to the east (arcsec)", ylabel="offset to the north (arcsec)", title=name)
         right.set(xlabel="offset to the east (arcsec)", title="fraction of volunteers")
@@ -246,7 +246,7 @@ def chart(
         right.legend(loc="lower left", labelcolor="w", facecolor="0.15", framealpha=0.6, edgecolor="none")
         if sigma is not None:
             (third,) = others
-            highest = max(SIGMA_LEAST, float(sigma.max()))
+            highest = max(SIGMA_LEAST, float(np.nanmax(sigma)))
             shown = third.imshow(sigma.max(0), extent=extent, cmap=SIGMA_MAP, vmin=0, vmax=highest)
             third.set(xlabel="offset to the east (arcsec)", title="standard deviation, the larger of both")
             figure.colorbar(shown, ax=third, fraction=0.046, pad=0.03)
