@@ -147,5 +147,5 @@ def _files(root: Path) -> dict[str, bytes]:
     """Every file; of the training the weights alone, for the rest holds times of day."""
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     timed = {name for name in files if name.startswith("run/") and not name.endswith(".safetensors")}
-    timed |= {name for name in files if name.startswith("found/log/")} | {"found/run.json"}
+    timed |= {name for name in files if name.startswith("found/log/")}
     return {name: path.read_bytes() for name, path in files.items() if name not in timed}

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d.catalog.positions import PositionReader, position_columns
 from zoobot_3d.errors import BadFileError, CatalogError
-from zoobot_3d.io import TABLES, read_table, table_columns
+from zoobot_3d.io import TABLES, is_mask_file, read_table, table_columns
 from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, id_column
 
 __all__ = [
@@ -227,13 +227,15 @@ def list_galaxies(
     root : path, optional
         Folder that the paths of a table start from; by default found from the table, see `catalog_root`.
     leave_out : path, optional
-        A folder inside a folder of pictures that is not searched: outputs never become inputs.
+        Folder of the outputs, which never become inputs: it is not searched. Other folders of predictions and files of
+        masks are not taken for pictures either.
 
     Returns
     -------
     pandas.DataFrame
         ``id``, ``path`` (as given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of
-        the 424 px picture) where known, else NaN. ``warning`` says what is wrong with a row's position.
+        the 424 px picture) where known, else NaN. ``warning`` says what is wrong with a row's position. ``attrs`` hold
+        ``root``, the folder that paths start from, and ``named_by_file``, whether names are those of the pictures.
 
     Raises
     ------
@@ -243,7 +245,7 @@ def list_galaxies(
         If a table has no column of paths.
     """
     if isinstance(source, list) and len(source) != 1:
-        return _from_files([Path(name) for name in source])
+        return _from_files([Path(name) for name in source if not _is_output(Path(name), leave_out)])
     path = Path(source[0] if isinstance(source, list) else source)
     name = path.name.lower()
     if path.is_dir():
@@ -268,7 +270,8 @@ def _from_folder(folder: Path, leave_out: Path | None) -> pd.DataFrame:
         folders[:] = sorted(name for name in folders if name[0] != "." and not _is_prediction(here / name))
         if outputs is not None:
             folders[:] = [name for name in folders if (here / name).resolve() != outputs]
-        found += [here / name for name in names if name.lower().endswith(kinds) and name[0] != "."]
+        pictures = [here / name for name in names if name.lower().endswith(kinds) and name[0] != "."]
+        found += [path for path in pictures if not is_mask_file(path)]
         others += sum(name.lower().endswith(_UNREAD) for name in names)
     if not found:
         more = f"; {others} files of kinds that are not read ({', '.join(_UNREAD)})" if others else ""
@@ -276,6 +279,17 @@ def _from_folder(folder: Path, leave_out: Path | None) -> pd.DataFrame:
     if others:
         warnings.warn(f"{folder}: {others} files of kinds that are not read ({', '.join(_UNREAD)})", stacklevel=3)
     return _from_files(sorted(found), below=folder)
+
+
+def _is_output(path: Path, out: str | os.PathLike[str] | None) -> bool:
+    """Tell what a shell lists beside pictures, as ``pictures/*``, where predictions lie there too."""
+    if path.is_dir() and _is_prediction(path):
+        return True
+    if out is None:
+        return False
+    return path.resolve() == Path(out).resolve() or (
+        path.parent.resolve() == Path(out).resolve() and path.name in ("run.json", "shards", "log", "masks")
+    )
 
 
 def _is_prediction(folder: Path) -> bool:
@@ -296,16 +310,17 @@ def _is_table(path: Path) -> bool:
 def _from_files(files: list[Path], below: Path | None = None) -> pd.DataFrame:
     if not files:
         raise BadFileError("input", "the list of pictures is empty", "give at least one")
-    names = [str(f.relative_to(below)) if below else str(f) for f in files]
+    paths = [str(f.relative_to(below)) if below else str(f) for f in files]
+    names = [path.encode(errors="backslashreplace").decode() for path in paths]  # tables hold no other bytes
     stems = pd.Series([re.sub(r"(\.fits)?\.\w+$", "", Path(n).name) for n in names])
-    ids = (
-        stems if stems.is_unique else pd.Series([re.sub(r"(\.fits)?\.\w+$", "", n).replace(os.sep, "_") for n in names])
-    )
+    whole = pd.Series([re.sub(r"(\.fits)?\.\w+$", "", n).replace(os.sep, "_") for n in names])
+    ids = stems.where(~stems.duplicated(keep=False), whole)
     nan = np.full(len(files), np.nan)
     frame = pd.DataFrame(
-        {"id": ids, "path": names, "file": [str(f) for f in files], "ra": nan, "dec": nan, "pixscale": nan}
+        {"id": ids, "path": names, "file": pd.Series(map(str, files), dtype=object)}
+        | {"ra": nan, "dec": nan, "pixscale": nan}
     )
-    return _unique_ids(frame, below or Path())
+    return _unique_ids(frame, below or Path(), named_by_file=True)
 
 
 def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
@@ -326,7 +341,8 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     pixscale = pd.to_numeric(frame[scale], errors="coerce").to_numpy(np.float64, na_value=np.nan) if scale else np.nan
     out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths], "ra": ra, "dec": dec}
     out |= {"pixscale": np.broadcast_to(pixscale, len(frame)), "warning": warning}
-    return _unique_ids(pd.DataFrame({key: np.asarray(value) for key, value in out.items()}), root)
+    table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
+    return _unique_ids(table, root, named_by_file=named is None)
 
 
 def _optional_positions(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
@@ -356,7 +372,7 @@ def text_names(column: pd.Series) -> list[str]:
     return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
-def _unique_ids(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
+def _unique_ids(frame: pd.DataFrame, root: Path, *, named_by_file: bool) -> pd.DataFrame:
     """Give repeated names a number, without meeting another galaxy's name."""
     given, taken = list(frame["id"].astype(str)), set(frame["id"].astype(str))
     seen: set[str] = set()
@@ -369,5 +385,5 @@ def _unique_ids(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
             taken.add(given[index])
         seen.add(given[index])
     frame = frame.assign(id=given)
-    frame.attrs["root"] = str(root)
+    frame.attrs |= {"root": str(root), "named_by_file": named_by_file}
     return frame

@@ -62,7 +62,8 @@ def known_rows(log: ShardLog, shards: dict[int, Path]) -> pd.DataFrame:
     for number, path in shards.items():
         there = [name for name in _KNOWN if name in pq.read_schema(path).names]
         frame = pd.read_parquet(path, columns=there).assign(shard=number)
-        frames.append(frame.assign(stamp=frame["id"].map(log.stamps(path.name)).fillna("")))
+        stamps = log.stamps(path.name)
+        frames.append(frame.assign(stamp=[stamps.get(name, "") for name in frame["id"]]))
     columns = [*_KNOWN, "stamp", "shard"]
     if not frames:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from zoobot_3d.infer.shards import SHARDS, ShardLog, clean_shards, shard_files, 
 from zoobot_3d.schema import CLASSES
 
 if TYPE_CHECKING:
+    from zoobot_3d.infer.bundle import Bundle
     from zoobot_3d.infer.segmenter import Segmenter
 
 _Answer: TypeAlias = tuple[NDArray[Any], NDArray[Any] | None, dict[str, float]]
@@ -249,9 +250,8 @@ class _Run:
     def _claim(self, galaxies: pd.DataFrame) -> dict[str, Any]:
         """Write down what this folder's shards are made with, or check that an earlier run meant the same."""
         bundles = self.segmenter.bundles
-        infos = b"".join((bundle.path / "bundle.json").read_bytes() for bundle in bundles)
         asked = {
-            "bundle": hashlib.sha256(infos).hexdigest(),  # they name the weights and the calibration
+            "bundle": _identity(bundles),
             "tta": self.segmenter.tta,
             "uncertainty": self.uncertainty,
         }
@@ -278,7 +278,7 @@ class _Run:
         """Write a shard, new or with rows replaced, unless all is as it was."""
         fresh = typed(records)
         if path is not None:
-            as_before = known.reindex(fresh["id"].to_numpy()).fillna("").to_dict("list")
+            as_before = known.reindex(fresh["id"].to_numpy()).astype(object).fillna("").to_dict("list")
             said = zip(as_before["error"], as_before["stamp"], strict=True)
             if all((record["error"], record["stamp"]) == told for record, told in zip(records, said, strict=True)):
                 return  # failures that failed in the same way
@@ -347,6 +347,13 @@ class _Run:
             (mask, sigma, {name: float(column[index]) for name, column in votes.items()})
             for index, (mask, sigma) in enumerate(found)
         ]
+
+
+def _identity(bundles: Iterable[Bundle]) -> str:
+    """Return a hash of all that masks depend on: ``bundle.json`` without what it tells of the training."""
+    told = [json.loads((bundle.path / "bundle.json").read_text(encoding="utf-8")) for bundle in bundles]
+    used = [{name: value for name, value in info.items() if name != "training"} for info in told]
+    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
 
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

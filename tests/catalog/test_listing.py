@@ -1,0 +1,108 @@
+"""What `list_galaxies` takes for pictures, and how it names them."""
+
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import zoobot_3d
+from zoobot_3d import io
+from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.infer.export import export_masks
+from zoobot_3d.infer.predict import predict
+from zoobot_3d.sky.grid import PixelGrid
+
+
+def draw(path, seed=0):
+    io.write_png(path, np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for seed, name in enumerate("ab"):
+        draw(tmp_path / "pictures" / f"{name}.png", seed)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_bundle):
+    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
+
+
+@pytest.mark.parametrize("place", [".", "out", "deep/er/out", "link"])
+@pytest.mark.parametrize("kind", ["png", "fits"])
+def test_outputs_beside_pictures_never_become_inputs(pictures, segmenter, place, kind):
+    if place == "link":
+        (pictures / "real").mkdir()
+        (pictures / "link").symlink_to(pictures / "real")
+    out = pictures / place
+    for _ in range(2):
+        galaxies = list_galaxies(pictures, leave_out=out)
+        assert list(galaxies["id"]) == ["a", "b"]
+        predict(galaxies, segmenter, out, masks=kind)
+    assert list(list_galaxies(pictures)["id"]) == ["a", "b"]
+
+
+def test_masks_are_known_wherever_they_lie(pictures, segmenter, tmp_path):
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out", uncertainty=False)
+    export_masks(tmp_path / "out", "png", out=pictures)
+    export_masks(tmp_path / "out", "fits", out=pictures / "more")
+    export_masks(tmp_path / "out", "fits", out=pictures / "binary", threshold=0.2)
+    shutil.copy(pictures / "a_bar.png", pictures / "copy_of_a_bar.png")
+    assert list(list_galaxies(pictures)["id"]) == ["a", "b"]
+
+
+def test_a_galaxy_may_be_called_as_a_mask(tmp_path):
+    draw(tmp_path / "ngc_bar.png")
+    io.write_cutout(tmp_path / "my_masks.fits", np.zeros((3, 8, 8)), PixelGrid((8, 8), 1.0))
+    os.mkfifo(tmp_path / "pipe_bar.png")  # is not opened
+    assert list(list_galaxies(tmp_path)["id"]) == ["my_masks", "ngc_bar", "pipe_bar"]
+
+
+def test_a_shells_list_may_hold_outputs(pictures, segmenter):
+    predict(list_galaxies(pictures), segmenter, pictures / "old")
+    predict(list_galaxies(pictures), segmenter, pictures)
+    everything = sorted(map(str, pictures.glob("*")))
+    assert list(list_galaxies(everything, leave_out=pictures)["id"]) == ["a", "b"]
+
+
+def test_pictures_with_one_name_are_named_after_their_folders(pictures):
+    draw(pictures / "sub" / "a.png")
+    draw(pictures / "b.fits.png")
+    assert list(list_galaxies(pictures)["id"]) == ["a", "b", "b-2", "sub_a"]
+
+
+def test_one_picture_more_does_not_rename_the_others(pictures, segmenter, tmp_path):
+    draw(pictures / "x" / "c.png")
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    draw(pictures / "x" / "a.png", 7)
+    draw(pictures / "0" / "c.png", 8)
+    summary = predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    assert (summary.predicted, summary.skipped, summary.left) == (2, 3, 0)
+    rows = pd.read_parquet(tmp_path / "out" / "shards").set_index("path")["id"].to_dict()
+    assert rows == {"a.png": "a", "b.png": "b", "x/c.png": "c", "x/a.png": "x_a", "0/c.png": "0_c"}
+    (pictures / "0" / "c.png").unlink()
+    summary = predict(list_galaxies(pictures), segmenter, tmp_path / "out")
+    assert (summary.predicted, summary.skipped, summary.left) == (0, 4, 1)
+
+
+def test_a_catalogues_names_are_its_own(pictures, segmenter, tmp_path):
+    table = pd.DataFrame({"id": ["one"], "file_loc": ["pictures/a.png"]})
+    for name, predicted in (("one", 1), ("two", 1), ("one", 0)):
+        table.assign(id=name).to_csv(tmp_path / "c.csv", index=False)
+        assert predict(list_galaxies(tmp_path / "c.csv"), segmenter, tmp_path / "out").predicted == predicted
+    assert sorted(pd.read_parquet(tmp_path / "out" / "shards")["id"]) == ["one", "two"]
+
+
+def test_file_names_that_are_no_text(pictures, segmenter, tmp_path):
+    for name in (b"\xff.png", b"\xfe.png"):
+        shutil.copy(pictures / "a.png", pictures / os.fsdecode(name))
+    (pictures / os.fsdecode(b"\xfd.png")).write_bytes(b"no picture")
+    for predicted in (4, 0):
+        summary = predict(list_galaxies(pictures), segmenter, tmp_path / "out", masks="fits")
+        assert (summary.predicted, summary.failed) == (predicted, 1)
+    rows = pd.read_parquet(tmp_path / "out" / "shards")
+    assert list(rows["id"]) == ["a", "b", "\\udcfd", "\\udcfe", "\\udcff"]
+    assert len(list((tmp_path / "out" / "masks").glob("*.fits"))) == 4
