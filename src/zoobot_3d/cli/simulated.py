@@ -87,6 +87,7 @@ def _archive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faults", type=float, default=0.0, metavar="SHARE", help="share of requests that go wrong, 0-1"
     )
+    parser.add_argument("--port", type=int, default=8765, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--urls", metavar="JSON", help="write the addresses into this file as well, for scripts")
 
 
@@ -94,9 +95,11 @@ def _archive(args: argparse.Namespace) -> None:
     from zoobot_3d.io import write_atomic
     from zoobot_3d.simulate.archive import Archive
     from zoobot_3d.simulate.faulty_server import Faults
+    from zoobot_3d.sources.addresses import ARCHIVE_VARIABLE
 
-    with Archive(args.survey, faults=Faults(share=args.faults)) as archive:
+    with Archive(args.survey, faults=Faults(share=args.faults), port=args.port) as archive:
         urls = archive.urls()
+        print(f"export {ARCHIVE_VARIABLE}={archive.url}", flush=True)
         for kind, url in urls.items():
             print(f"zoobot3d fetch {kind:<8} --url {url}", flush=True)
         if args.urls:
@@ -125,7 +128,8 @@ COMMANDS = (
     Command(
         "archive",
         "serve a simulated survey over HTTP on this machine, as the real archives do",
-        "For trying the data commands without the network, with faults on demand. Runs until interrupted.",
+        "Use it to try the data commands without the network: set ZOOBOT3D_ARCHIVE as the command prints, and every "
+        "download goes to this server. Runs until interrupted.",
         "zoobot3d archive survey --faults 0.3",
         _archive_options,
         _archive,

@@ -1,8 +1,9 @@
 """The archives of the web on 127.0.0.1: an HTTP server that answers for a simulated survey as the real ones do.
 
 The SDSS directory of GZ3D files and the Legacy Surveys cutout service are here; catalogues come from
-`archive_catalogues`. Says how services are asked and answer; knows nothing of how the sky is made, nor of the clients.
-Where the real services are kind to bad questions this one is strict (status 400), so that a client's mistake is heard.
+`archive_catalogues`, positions of names from `name_service`. Says how services are asked and answer; knows nothing of how
+the sky is made, nor of the clients. Where the real services are kind to bad questions this one is strict (status 400), so
+that a client's mistake is heard.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from zoobot_3d.simulate.archive_catalogues import (
     catalogue_routes,
 )
 from zoobot_3d.simulate.faulty_server import Faults, Handler, LoopbackServer, Request, Response, Served
+from zoobot_3d.simulate.name_service import SESAME_PATH, name_route
 from zoobot_3d.simulate.sky_service import SkyService, fits_bytes, jpeg_bytes
 from zoobot_3d.sky.grid import PixelGrid
 
@@ -82,6 +84,7 @@ class Archive:
         root = Path(survey)
         routes = dict(catalogue_routes(root))
         routes |= _cutout_routes(SkyService(root), tuple(layers))
+        routes[SESAME_PATH] = name_route(root)
         routes[GZ3D_PATH.rstrip("/")] = partial(_serve_folder, root / "gz3d", tuple(listing_extra))
         self.server = LoopbackServer(routes, faults, port=port)
 

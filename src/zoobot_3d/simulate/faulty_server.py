@@ -199,7 +199,10 @@ class LoopbackServer:
         self._lock = threading.Lock()
         self._asked: dict[str, int] = defaultdict(int)
         self._failed_in_a_row: dict[tuple[Faults, str], int] = defaultdict(int)
-        self._server = _Server(("127.0.0.1", port), type("BoundHandler", (_RequestHandler,), {"loopback": self}))
+        try:
+            self._server = _Server(("127.0.0.1", port), type("BoundHandler", (_RequestHandler,), {"loopback": self}))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"port {port}: {error}; use another port, or 0 for any free one") from None
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 

@@ -19,6 +19,7 @@ from zoobot_3d import schema
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.io import write_parquet
+from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder, check_parquet, checksum
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.http import Client
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 GZ_DESI_RECORD, GZ_DECALS_RECORD = 8360385, 4573248
-GZ2_URL = "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz"
+GZ2_URL = service_url("https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz")
 GZ2_FILE = "gz2_volunteer_votes.parquet"
 DESI_VOTES_FILE = "gz_desi_volunteer_votes.parquet"
 

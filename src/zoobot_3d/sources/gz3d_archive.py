@@ -27,6 +27,7 @@ from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_table
 from zoobot_3d.marks.gz3d_writer import BAR, METADATA, N_HDUS, PICTURE
 from zoobot_3d.schema import COL_GZ3D
+from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.fetch import (
     FAILED,
     LEDGER,
@@ -47,7 +48,7 @@ from zoobot_3d.sources.http import Client
 
 __all__ = ["GZ3D_URL", "fetch_gz3d", "list_gz3d", "verify_gz3d"]
 
-GZ3D_URL = "https://data.sdss.org/sas/dr17/env/MANGA_MORPHOLOGY/galaxyzoo3d/v4_0_0/"
+GZ3D_URL = service_url("https://data.sdss.org/sas/dr17/env/MANGA_MORPHOLOGY/galaxyzoo3d/v4_0_0/")
 """The directory, as of SDSS DR17."""
 
 FOLDER = "gz3d"

@@ -17,12 +17,14 @@ import pandas as pd
 from zoobot_3d.catalog.positions import read_positions, require_columns
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.io import atomic_path
+from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder
 from zoobot_3d.sources.fetch import FetchOptions
 
 __all__ = ["HOYLE_COLUMNS", "HOYLE_FILE", "HOYLE_URL", "fetch_hoyle", "read_bar_lengths"]
 
-HOYLE_URL = "https://data.galaxyzoo.org/data/bars/hoyle_barlengths.csv"
+_PUBLISHED_URL = "https://data.galaxyzoo.org/data/bars/hoyle_barlengths.csv"
+HOYLE_URL = service_url(_PUBLISHED_URL)
 HOYLE_FILE = "hoyle_bar_lengths.csv"
 HOYLE_COLUMNS = (
     "objid", "ra", "dec", "length_avg", "length_stdev", "width_avg", "width_stdev", "length_scaled", "bar_meas",
@@ -123,7 +125,7 @@ def _check(body: bytes, url: str) -> None:
     if not body.endswith(b"\n"):
         raise BadFileError(url, "the table breaks off in a line")
     rows = len(_parse(body, url))
-    if url == HOYLE_URL and rows != _ROWS:
+    if url == _PUBLISHED_URL and rows != _ROWS:
         raise BadFileError(url, f"{rows} rows instead of {_ROWS}")
 
 

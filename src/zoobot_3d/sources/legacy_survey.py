@@ -29,6 +29,7 @@ from zoobot_3d.io import read_cutout, write_jpeg
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
+from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.cutout_requests import DIGITS, RequestOptions, read_requests
 from zoobot_3d.sources.fetch import (
     FAILED,
@@ -50,7 +51,7 @@ from zoobot_3d.sources.http import Client
 
 __all__ = ["CUTOUT_URL", "CutoutOptions", "cutout", "cutout_url", "fetch_cutouts"]
 
-CUTOUT_URL = "https://www.legacysurvey.org/viewer"
+CUTOUT_URL = service_url("https://www.legacysurvey.org/viewer")
 """The service; ``/fits-cutout`` is added."""
 
 IMAGES, FITS_FOLDER, JPG_FOLDER = "images", "images/fits", "images/jpg"

@@ -21,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from zoobot_3d.catalog.positions import read_positions, require_columns
 from zoobot_3d.errors import CatalogError, ConfigError, FetchError
 from zoobot_3d.io import read_table, write_parquet
+from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.http import DEFAULT_USER_AGENT
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SAMI_COLUMNS", "SAMI_FILE", "SAMI_TABLES", "SAMI_TAP_URL", "fetch_sami", "read_sami_targets"]
 
-SAMI_TAP_URL = "https://datacentral.org.au/vo/tap"
+SAMI_TAP_URL = service_url("https://datacentral.org.au/vo/tap")
 SAMI_FILE = "sami_targets.parquet"
 SAMI_TABLES = ("InputCatGAMADR3", "InputCatClustersDR3", "InputCatFiller")
 """As the end of their full names; at Data Central they are in the schema ``sami_dr3``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from astropy.coordinates import SkyCoord
 
 from zoobot_3d.errors import FetchError
+from zoobot_3d.sources.addresses import service_url
 
 __all__ = ["resolve_name"]
 
@@ -32,13 +33,13 @@ def resolve_name(name: str) -> SkyCoord:
     from astropy.coordinates.name_resolve import NameResolveError, sesame_url
     from astropy.utils.data import conf
 
-    url = next(iter(sesame_url.get()))
+    urls = list(dict.fromkeys(map(service_url, sesame_url.get())))
     try:
-        with conf.set_temp("remote_timeout", _TIMEOUT):
+        with sesame_url.set(urls), conf.set_temp("remote_timeout", _TIMEOUT):
             return SkyCoord.from_name(name)
     except NameResolveError as error:
         known = "unable to find coordinates" in str(error).lower()
         what = f"no object is called {name!r}" if known else f"the name service does not answer, to resolve {name!r}"
     except Exception as error:  # urllib and socket errors, as astropy passes them on
         what = f"the name service does not answer, to resolve {name!r} ({' '.join(str(error).split())[:120]})"
-    raise FetchError(url, what, "give the position with --radec instead")
+    raise FetchError(urls[0], what, "give the position with --radec instead")

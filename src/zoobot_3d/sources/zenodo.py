@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from zoobot_3d.errors import BadFileError, FetchError
+from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.http import Client
 
 __all__ = ["ZENODO_URL", "RemoteFile", "list_record", "parse_record"]
 
-ZENODO_URL = "https://zenodo.org/api/records"
+ZENODO_URL = service_url("https://zenodo.org/api/records")
 
 
 @dataclass(frozen=True)
