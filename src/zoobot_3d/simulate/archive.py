@@ -1,9 +1,9 @@
 """The archives of the web on 127.0.0.1: an HTTP server that answers for a simulated survey as the real ones do.
 
 The SDSS directory of GZ3D files and the Legacy Surveys cutout service are here; catalogues come from
-`archive_catalogues`, positions of names from `name_service`. Says how services are asked and answer; knows nothing of how
-the sky is made, nor of the clients. Where the real services are kind to bad questions this one is strict (status 400), so
-that a client's mistake is heard.
+`archive_catalogues`, positions of names from `name_service`. Says how services are asked and answer; knows nothing of
+how the sky is made, nor of the clients. Where the real services are kind to bad questions this one is strict (status
+400), so that a client's mistake is heard.
 """
 
 from __future__ import annotations
