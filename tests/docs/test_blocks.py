@@ -38,12 +38,11 @@ EXTRA = {
 """Options that are added to every such command on a page: the same commands on fewer galaxies and steps."""
 
 REASONS = {
-    "installs software": 0,
-    "needs SLURM": 0,
-    "needs GPUs": 0,
-    "needs several machines": 0,
-    "needs a checkpoint of the published network": 0,
-    "takes hours": 0,
+    "installs software": 2,
+    "needs SLURM": 3,
+    "needs GPUs": 2,
+    "needs several machines": 1,
+    "needs a checkpoint of the published network": 1,
 }
 """Blocks that are not run, by reason; see `doc_pages.NOT_RUN`."""
 
