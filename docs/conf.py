@@ -13,5 +13,6 @@ autodoc_typehints = "none"  # the docstrings say them, with shapes and units
 napoleon_google_docstring = False
 default_role = "literal"
 myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3  # links to headings, as on GitHub
 napoleon_use_ivar = True  # attributes of dataclasses would be described twice otherwise
 suppress_warnings = ["ref.python"]  # words such as "path" in a type line name several attributes

@@ -1,8 +1,8 @@
 """Commands without their start: a server that has imported everything once and forks for each command.
 
-The blocks of the documentation call ``zoobot3d`` some sixty times, and loading torch takes longer than most of them. Run as
-a script, this file is the server; `install` writes the programs that ask it. Each command has a process of its own with
-the caller's folder, environment, input and output.
+The blocks of the documentation call ``zoobot3d`` some sixty times, and loading torch takes longer than most of them.
+Run as a script, this file is the server; `install` writes the programs that ask it. Each command has a process of its
+own with the caller's folder, environment, input and output.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOADED = (
     "zoobot_3d.learn.train",
 )
 
-CLIENT = '''#!{python} -IS
+CLIENT = """#!{python} -IS
 import json, os, socket, sys
 name, extra = os.path.basename(sys.argv[0]), {extra!r}
 words = sys.argv[1:]
@@ -53,7 +53,7 @@ with socket.socket(socket.AF_UNIX) as server:
     socket.send_fds(server, [b"%12d" % len(asked)], [0, 1, 2])
     server.sendall(asked)
     sys.exit(int(server.recv(8) or b"1"))
-'''
+"""
 
 
 def install(folder: Path, address: Path, extra: dict[str, list[str]]) -> None:
@@ -122,8 +122,8 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 
 def main() -> None:
-    # What commands import, so that their processes find it there. None of it starts a thread. `zoobot_3d.sources` is not
-    # among it, as it reads the environment.
+    # What commands import, so that their processes find it there. None of it starts a thread. `zoobot_3d.sources` is
+    # not among it, as it reads the environment.
     for name in LOADED:
         importlib.import_module(name)
     assert "zoobot_3d.sources" not in sys.modules

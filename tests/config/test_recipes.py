@@ -48,7 +48,7 @@ def test_what_is_no_word_is_a_path(text):
 @pytest.mark.parametrize(
     ("name", "usage", "message"),
     [
-        ("defualt", TRAIN, r"^defualt: no such recipe or file; did you mean default\? recipes for zoobot3d train"),
+        ("defaults", TRAIN, r"^defaults: no such recipe or file; did you mean default\? recipes for zoobot3d train"),
         ("Joint", TRAIN, r"did you mean joint\?"),
         ("nothing", TRAIN, "recipes for zoobot3d train --config: default, joint, published, weights; or give a YAML"),
         (

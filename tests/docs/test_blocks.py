@@ -1,11 +1,10 @@
-"""The documentation word for word: every block of a page runs, in order, in an empty folder, against a loopback archive."""
+"""The documentation word for word: every block of a page runs, in order, in an empty folder, on a loopback archive."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import warm_commands
-from doc_pages import CHECKOUT, PAGES, Block, blocks, prose
+from doc_pages import PAGES, Block, blocks, prose
 from zoobot_3d.simulate.archive import Archive
 from zoobot_3d.simulate.survey import simulate_survey
 from zoobot_3d.sources.addresses import ARCHIVE_VARIABLE
@@ -94,29 +93,19 @@ def script(found: list[Block], work: Path, port: int) -> str:
     return "\n".join([*lines, "BLOCK="]) + "\n"
 
 
-@pytest.mark.slow  # some sixty commands, each with a process of its own
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_block_runs(page, sky, programs, tmp_path):
-    found = [block for block in blocks(page) if block.language in EXECUTED and not block.reason]
+def run(found: list[Block], tmp_path: Path, port: int = 0, **environment: str) -> str:
+    """Run blocks in an empty folder; return page, line and output of the one that fails, or nothing."""
     folder, work = tmp_path / "empty", tmp_path / "work"
     folder.mkdir()
     work.mkdir()
-    (work / "run.sh").write_text(script(found, work, programs[1]), encoding="utf-8")
-    with Archive(sky) as archive:
-        environment = os.environ | {
-            "PATH": f"{programs[0]}:{os.environ['PATH']}",
-            ARCHIVE_VARIABLE: archive.url,
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "160",
-        }
-        command = ["bash", "--norc", str(work / "run.sh")]
-        with subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True) as shell:
-            try:
-                status = shell.wait(SECONDS)
-            finally:
-                with contextlib.suppress(ProcessLookupError):  # what a page left running in the background
-                    os.killpg(shell.pid, signal.SIGKILL)
-    assert status == 0, _failure(work, found)
+    (work / "run.sh").write_text(script(found, work, port), encoding="utf-8")
+    command = ["bash", "--norc", str(work / "run.sh")]
+    with subprocess.Popen(command, cwd=folder, env=os.environ | environment, start_new_session=True) as shell:
+        try:
+            return "" if shell.wait(SECONDS) == 0 else _failure(work, found)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what a page left running in the background
+                os.killpg(shell.pid, signal.SIGKILL)
 
 
 def _failure(work: Path, found: list[Block]) -> str:
@@ -128,6 +117,27 @@ def _failure(work: Path, found: list[Block]) -> str:
     output = (work / f"{found.index(block)}.log").read_text(errors="replace")[-4000:]
     # Python says its line itself.
     return f"{block.page}:{line if block.language == 'bash' else block.line}\n{output}"
+
+
+@pytest.mark.slow  # some sixty commands, each with a process of its own
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_block_runs(page, sky, programs, tmp_path):
+    found = [block for block in blocks(page) if block.language in EXECUTED and not block.reason]
+    folder, port = programs
+    with Archive(sky) as archive:
+        environment = {"PATH": f"{folder}:{os.environ['PATH']}", ARCHIVE_VARIABLE: archive.url, "COLUMNS": "160"}
+        failure = run(found, tmp_path, port, **environment)
+    assert not failure, failure
+
+
+def test_a_block_that_fails_is_named_with_its_output(tmp_path):
+    page = Path("page.md")
+    found = [
+        Block(page, 3, "bash", ("mkdir here", "cd here", "export WORD=told")),
+        Block(page, 9, "bash", ("basename $PWD", "echo $WORD | cat", "false | true", "echo never")),
+        Block(page, 20, "bash", ("echo never",)),
+    ]
+    assert run(found, tmp_path) == "page.md:11\nhere\ntold\n"
 
 
 def test_every_block_says_what_it_is():

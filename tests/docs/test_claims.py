@@ -1,4 +1,4 @@
-"""What the documentation says that there is: commands, options, links."""
+"""What the documentation says that there is: commands, options, links, the version."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+import zoobot_3d
 from doc_pages import CHECKOUT, PAGES, blocks, prose, text
 from zoobot_3d.cli import COMMANDS
 from zoobot_3d.cli.command import Command
@@ -82,7 +83,8 @@ def slug(title: str) -> str:
 
 def anchors(page) -> set[str]:
     words = text(page)
-    return {slug(title) for title in re.findall(r"^#+ (.*)$", words, re.M)} | set(re.findall(r"^\((.+)\)=$", words, re.M))
+    named = re.findall(r"^\((.+)\)=$", words, re.M)
+    return {*named, *(slug(title) for title in re.findall(r"^#+ (.*)$", words, re.M))}
 
 
 LINKING = [*PAGES, *(page for page in map(PAGES[0].with_name, ("CONTRIBUTING.md", "CHANGELOG.md")))]
@@ -98,6 +100,10 @@ def test_links_lead_somewhere_in_the_repository(page):
         assert file.exists(), f"{page}: {target} leads nowhere"
         if anchor:
             assert anchor in anchors(file.resolve().relative_to(CHECKOUT)), f"{page}: {target} has no such heading"
+
+
+def test_the_citation_has_the_version_of_the_package():
+    assert re.search(r"^version: (.+)$", text(PAGES[0].with_name("CITATION.cff")), re.M)[1] == zoobot_3d.__version__
 
 
 def test_every_page_is_in_the_table_of_contents():
