@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 from zoobot_3d.cli.command import Command, positive, print_table
@@ -33,20 +36,35 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from zoobot_3d.demo import DemoConfig, demo, find_real_pictures
+    from zoobot_3d.demo.run import DemoConfig, demo, find_real_pictures
 
     config = DemoConfig(galaxies=args.galaxies, steps=args.steps, bundle=args.bundle, seed=args.seed)
     images = find_real_pictures(args.images)
-    report = Path(args.out) / "report.html"
-    finished = report.exists() and not args.restart
-    metrics = demo(args.out, images=images, config=config, through_archive=args.through_archive, restart=args.restart)
+    report, measured = Path(args.out) / "report.html", Path(args.out) / "metrics.json"
+    finished = measured.exists() and not args.restart
+    metrics = demo(
+        args.out,
+        images=images,
+        config=config,
+        through_archive=args.through_archive,
+        restart=args.restart,
+        program=_program(),
+    )
     rows = [["IoU at > 0.2", "package's model", "fine-tuned", "volunteers' halves"]]
     for name, label in (("spiral", "spiral arms"), ("bar", "bars")):
-        rows.append([label, *(f"{metrics[f'{kind}{name}']:.2f}" for kind in ("iou_", "tuned_iou_", "ceiling_"))])
+        rows.append([label, *(f"{metrics[f'{kind}{name}']:.3f}" for kind in ("iou_", "tuned_iou_", "ceiling_"))])
     print_table(rows, "held-out simulated galaxies")
     if finished:
-        print("This demonstration was finished before; --restart begins it anew.")
-    print(f"report: {report.resolve()}")
+        print("This demonstration was finished before, and its measurements are kept; --restart begins anew.")
+    print(f"report: {report.resolve().as_uri()}")
+
+
+def _program() -> str:
+    """Say how a user calls this program from the current folder."""
+    if shutil.which("zoobot3d") is not None:
+        return "zoobot3d"
+    called = Path(sys.argv[0])
+    return os.path.relpath(called) if called.name == "zoobot3d" else f"{Path(sys.executable).name} -m zoobot_3d.cli"
 
 
 # simulate

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison", "held_out", "position", "predictions", "training", "worst"]
 
-_SEEN = 0.3  # of the volunteers: a galaxy on which less was marked is no example
+_SEEN, _SEEN_AREA = 0.4, 0.002
+"""A galaxy is an example if at least this fraction of the volunteers enclosed this part of the picture in one class."""
 
 
 def comparison(
@@ -65,6 +66,7 @@ def held_out(
     *,
     count: int = 24,
     seed: int = 0,
+    scores: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
     """Draw picture, volunteers and one or more models for galaxies of a dataset on which volunteers marked something.
 
@@ -77,21 +79,32 @@ def held_out(
     out : path
         File to write.
     count : int
-        Galaxies, drawn at random; galaxies without marks fill up where there are too few with marks.
+        Number of galaxies, drawn at random among those on which volunteers agree that there is something; if there are
+        fewer, fewer are shown. Where there are none, others are.
     seed : int
-        Of the draw.
+        Seed of the draw.
+    scores : mapping of str to pandas.DataFrame, optional
+        ``galaxies`` of the `zoobot_3d.report.evaluate.Evaluation` of each model on this dataset, by its title; the
+        overlap of each galaxy is then written into the panels.
     """
     models = segmenters if isinstance(segmenters, Mapping) else {"model": segmenters}
     marked: list[int] = []
-    blank: list[int] = []
+    others: list[int] = []
     for index in np.random.default_rng(seed).permutation(len(dataset)):
         item = dataset[int(index)]
         if not item["error"]:
-            is_marked = max(item["spiral_mask"].max(), item["bar_mask"].max()) > _SEEN
-            (marked if is_marked else blank).append(int(index))
+            seen = max(float((item[f"{name}_mask"] > _SEEN).float().mean()) for name in CLASSES)
+            (marked if seen > _SEEN_AREA else others).append(int(index))
         if len(marked) >= count:
             break
-    _compare(dataset, (marked + blank)[:count], models, out)
+    if not (chosen := marked or others[:count]):
+        raise CatalogError("no galaxy could be read; there is nothing to draw")
+    views = np.stack([dataset[index]["image"].numpy() for index in chosen]) / np.float32(255)
+    notes: dict[str, list[str]] = {}
+    for name, table in (scores or {}).items():
+        rows = table.reindex(chosen)
+        notes |= {"volunteers": _overlaps(rows, "halves_", "halves: "), name: _overlaps(rows, "", "IoU: ")}
+    _draw(dataset, chosen, {name: list(model.fractions(views)) for name, model in models.items()}, out, notes)
 
 
 def worst(
@@ -139,14 +152,6 @@ def _overlaps(scores: pd.DataFrame, prefix: str, what: str) -> list[str]:
     return [f"{what}arms {arms}, bar {bar}" for arms, bar in zip(told, told, strict=True)]
 
 
-def _compare(
-    dataset: MaskDataset, indices: Sequence[int], models: Mapping[str, Segmenter], out: str | os.PathLike[str]
-) -> None:
-    """Draw galaxies of a dataset with outlines by volunteers and by models that see its pictures."""
-    views = np.stack([dataset[index]["image"].numpy() for index in indices]) / np.float32(255)
-    _draw(dataset, indices, {name: list(model.fractions(views)) for name, model in models.items()}, out)
-
-
 def _draw(
     dataset: MaskDataset,
     indices: Sequence[int],
@@ -154,6 +159,7 @@ def _draw(
     out: str | os.PathLike[str],
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
+    """Draw galaxies of a dataset with outlines by volunteers and by models: fractions on its pixels, by their title."""
     items = [dataset[index] for index in indices]
     shown: dict[str, Any] = {"volunteers": [np.stack([item["spiral_mask"], item["bar_mask"]]) for item in items]}
     shown |= fractions
@@ -161,7 +167,7 @@ def _draw(
         [np.moveaxis(item["image"].numpy(), 0, -1) for item in items],
         shown,
         [item["id"] for item in items],
-        columns=2,
+        columns=2 if len(shown) < 3 else 1,
         pixscales=[dataset.pixscale(index) for index in indices],
         notes=notes,
     )
