@@ -1,4 +1,4 @@
-"""Every command: parse, call one function, print. No logic lives here.
+"""The commands: each parses its options, calls one function and prints the result. No method belongs here.
 
 Heavy modules are imported inside the commands, so that ``zoobot3d --help`` answers at once. The options of ``train``
 are the keys of `zoobot_3d.config.schema`.
@@ -39,27 +39,41 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes become errors of ours: one line, exit 2."""
+    """A parser whose errors are of this package: one line on the screen, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Show defaults, but not the empty ones, and keep the line breaks of an epilog."""
+    """Show defaults that say something, in words, and keep the line breaks of an epilog."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        default = action.default
+        if (
+            action.help is None
+            or default is None
+            or default is False
+            or default in ([], ())
+            or "by default" in action.help
+        ):
+            return action.help
+        if isinstance(default, list | tuple):
+            return f"{action.help} (default: {' '.join(map(str, default))})"
+        return super()._get_help_string(action)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     common = _Parser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error, for a bug report")
     parser = _Parser(
-        "zoobot3d", description="Find spiral arms and bars in galaxy images, pixel by pixel.", parents=[common]
+        "zoobot3d",
+        description="Find spiral arms and bars in galaxy images: for each pixel, the fraction of volunteers who would "
+        "enclose it.",
+        parents=[common],
     )
     parser.add_argument("--version", action="version", version=f"zoobot3d {__version__}")
-    parser.epilog = "zoobot3d COMMAND --help explains one command"
+    parser.epilog = "zoobot3d COMMAND --help explains a command and its options"
     _add(parser, COMMANDS, {name for name in argv if not name.startswith("-")}, common)
     args, settings = parser.parse_known_args(argv)
     if args.command is None:
@@ -77,7 +91,7 @@ def _with_negative_numbers(arguments: list[str]) -> list[str]:
 
 
 def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common: _Parser) -> None:
-    """Give a parser commands, and each its options; those not chosen need none, and some are slow to collect."""
+    """Add commands to a parser. Only a command that was chosen gets its options, as some are slow to collect."""
     nested = commands is not COMMANDS
     subparsers = parser.add_subparsers(
         dest="kind" if nested else "command",
@@ -114,8 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 where a command has found what it was to look for (`zoobot3d check`); 2 after a user's mistake, which is
-        told in one line on stderr; 130 when interrupted.
+        0 on success; 1 where a command found problems that it looked for (`zoobot3d check`); 2 after a user's mistake,
+        which is explained in one line on stderr; 130 when interrupted.
     """
     arguments = _with_negative_numbers(list(sys.argv[1:] if argv is None else argv))
     debug = "--debug" in arguments

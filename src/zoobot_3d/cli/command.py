@@ -1,4 +1,4 @@
-"""What a command is, and what commands share: kinds of numbers, tables on the terminal."""
+"""What a command is, and what commands share: types of options, tables on the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Command", "cluster_option", "positive", "print_table", "report"]
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what it says of itself, its options, and what it calls.
+    """A command: its help texts, its options, and the function that it calls.
 
     Attributes
     ----------
@@ -36,23 +36,23 @@ class Command:
 
 
 class Summary(Protocol):
-    """What a batch tells of itself; as text, what a user reads."""
+    """Counts of a batch; its text is what a user reads."""
 
     @property
     def done(self) -> int:
-        """Made now."""
+        """How many were made."""
 
     @property
     def skipped(self) -> int:
-        """There before."""
+        """How many were there before."""
 
     @property
     def failed(self) -> int:
-        """Not possible."""
+        """How many failed."""
 
 
 def report(summary: Summary) -> int:
-    """Print what a batch did; 2 if there was something to do and nothing of it is done, else 0."""
+    """Print what a batch did. Return 2 if there was something to do and all of it failed, else 0."""
     print(summary)
     return 2 if summary.failed and not summary.done + summary.skipped else 0
 
@@ -79,23 +79,25 @@ def print_table(rows: Sequence[Sequence[str]], title: str) -> None:
 
 
 def cluster_option(parser: argparse.ArgumentParser) -> None:
-    """Add where the work is done."""
+    """Add the option that says where the work is done."""
     parser.add_argument(
         "--cluster",
         default="local",
-        help="where to work: local[:N processes], tcp://host:port (a Dask scheduler), "
-        "slurm:FILE.yaml (zoobot3d recipes slurm > FILE.yaml writes one)",
+        help="where to work: local or local:N for N processes on this machine, tcp://HOST:PORT for a Dask scheduler, "
+        "slurm:FILE.yaml for SLURM jobs (zoobot3d recipes slurm > FILE.yaml writes the file)",
     )
 
 
 def bundle_options(parser: argparse.ArgumentParser) -> None:
-    """Add which networks are asked, and how."""
+    """Add the options that say which networks predict, and how."""
     parser.add_argument(
         "--bundle",
         default=["default"],
         nargs="+",
-        help="folder of a trained bundle; several make an ensemble; by default the one that comes with the package",
+        help="folder of a bundle; several make an ensemble. By default the bundle that comes with the package",
     )
     parser.add_argument(
-        "--tta", action="store_true", help="show each picture in its 8 orientations and take the mean; 8 times as slow"
+        "--tta",
+        action="store_true",
+        help="predict each picture in the 8 orientations of a square and take the mean; 8 times as slow",
     )

@@ -1,4 +1,4 @@
-"""Commands that turn what was fetched into a training set: extract-marks, catalog, crossmatch, build-master, check."""
+"""Commands that make a training set: extract-marks, catalog, crossmatch, build-master, make-masks, check."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ __all__ = ["COMMANDS"]
 
 
 def _extract_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gz3d", nargs="*", default=["gz3d"], help="folders of GZ3D FITS files, or files")
-    parser.add_argument("--out", default="marks", help="folder for a JSON file each, or a .parquet file for all")
+    parser.add_argument("gz3d", nargs="*", default=["gz3d"], help="GZ3D FITS files, or folders of them")
+    parser.add_argument(
+        "--out", default="marks", help="folder for one JSON file per galaxy, or a .parquet file for all"
+    )
     cluster_option(parser)
 
 
@@ -31,8 +33,10 @@ def _extract(args: argparse.Namespace) -> int:
 
 
 def _catalog_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gz3d", nargs="*", default=["gz3d"], help="folders of GZ3D FITS files, or files")
-    parser.add_argument("--out", default="catalogues/gz3d_metadata.parquet", help="table: .csv, .parquet or .fits")
+    parser.add_argument("gz3d", nargs="*", default=["gz3d"], help="GZ3D FITS files, or folders of them")
+    parser.add_argument(
+        "--out", default="catalogues/gz3d_metadata.parquet", help="table to write: .csv, .parquet or .fits"
+    )
     cluster_option(parser)
 
 
@@ -47,30 +51,49 @@ def _catalog(args: argparse.Namespace) -> int:
 
 def _crossmatch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("galaxies", help="table of galaxies: .csv, .parquet or .fits")
-    parser.add_argument("catalogue", help="table to find them in; Parquet may be as large as GZ DESI")
+    parser.add_argument("catalogue", help="table to find them in; a Parquet file may have millions of rows")
     parser.add_argument(
-        "--out", required=True, help="table of matches: .csv, .parquet or .fits; others are put beside it"
+        "--out",
+        required=True,
+        help="table of matches to write: .csv, .parquet or .fits; the other outputs are written beside it",
     )
-    parser.add_argument("--radius", type=float, default=3.0, help="largest separation, arcsec")
+    parser.add_argument("--radius", type=float, default=3.0, help="largest separation of a match, in arcsec")
     parser.add_argument(
-        "--columns", nargs="+", metavar="NAME", help="columns of CATALOGUE to keep beside names and position; all: all"
+        "--columns",
+        nargs="+",
+        metavar="NAME",
+        help="columns of CATALOGUE to keep besides names and positions; the word all keeps every column",
     )
-    parser.add_argument("--ra", default="ra", help="column of GALAXIES")
-    parser.add_argument("--dec", default="dec", help="column of GALAXIES")
-    parser.add_argument("--ra-unit", choices=("deg", "hour"), default="deg", help="of the ra of GALAXIES")
-    parser.add_argument("--catalogue-ra-unit", choices=("deg", "hour"), default="deg", help="of the ra of CATALOGUE")
-    parser.add_argument("--id", help="column of GALAXIES; by default the first that looks like one")
-    for side in ("ra", "dec", "id"):
-        parser.add_argument(f"--catalogue-{side}", default=None if side == "id" else side, help="column of CATALOGUE")
-    parser.add_argument("--suffix", default="_galaxy", help="for columns of GALAXIES that CATALOGUE has too")
+    parser.add_argument("--ra", default="ra", help="column of right ascension in GALAXIES")
+    parser.add_argument("--dec", default="dec", help="column of declination in GALAXIES, in degrees")
+    parser.add_argument("--ra-unit", choices=("deg", "hour"), default="deg", help="unit of right ascension in GALAXIES")
+    parser.add_argument(
+        "--catalogue-ra-unit", choices=("deg", "hour"), default="deg", help="unit of right ascension in CATALOGUE"
+    )
+    parser.add_argument("--id", help="column of names in GALAXIES; by default the first column that looks like one")
+    parser.add_argument("--catalogue-ra", default="ra", help="column of right ascension in CATALOGUE")
+    parser.add_argument("--catalogue-dec", default="dec", help="column of declination in CATALOGUE, in degrees")
+    parser.add_argument(
+        "--catalogue-id", help="column of names in CATALOGUE; by default the first column that looks like one"
+    )
+    parser.add_argument(
+        "--suffix", default="_galaxy", help="added to the names of columns of GALAXIES that CATALOGUE has too"
+    )
     parser.add_argument(
         "--keep-duplicates",
         action="store_true",
-        help="keep galaxies whose match is nearer to another (repeated observations), marked in duplicate_of",
+        help="keep galaxies whose match is nearer to another galaxy, such as repeated observations; the column "
+        "duplicate_of names that galaxy",
     )
-    parser.add_argument("--engine", choices=("tree", "lsdb"), default="tree", help="lsdb: HATS catalogues, with Dask")
     parser.add_argument(
-        "--cluster", help="where LSDB works, as for check; by default in threads of this process (engine lsdb only)"
+        "--engine",
+        choices=("tree", "lsdb"),
+        default="tree",
+        help="tree works in memory; lsdb reads HATS catalogues with Dask (extra lsdb)",
+    )
+    parser.add_argument(
+        "--cluster",
+        help="where LSDB works, as for zoobot3d check; only with --engine lsdb. By default in threads of this process",
     )
 
 
@@ -106,14 +129,18 @@ def _crossmatch(args: argparse.Namespace) -> None:
 
 
 def _master_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("matches", help="what zoobot3d crossmatch wrote for the GZ3D galaxies")
-    parser.add_argument("--root", default=".", help="data root, which paths are relative to")
+    parser.add_argument("matches", help="table that zoobot3d crossmatch wrote for the GZ3D galaxies")
+    parser.add_argument("--root", default=".", help="data root: the folder that paths in the catalogue start from")
     parser.add_argument("--out", help=f"table to write; by default ROOT/{DEFAULT_MASTER}")
     parser.add_argument(
-        "--desi", nargs="+", default=(), metavar="TABLE", help="tables by dr8_id: predicted fractions, sizes, votes"
+        "--desi",
+        nargs="+",
+        default=(),
+        metavar="TABLE",
+        help="tables with a column dr8_id to join: predicted fractions, sizes, votes",
     )
-    parser.add_argument("--gz2", metavar="TABLE", help="Galaxy Zoo 2 votes; matched by position")
-    parser.add_argument("--radius", type=float, default=3.0, help="of that match, arcsec")
+    parser.add_argument("--gz2", metavar="TABLE", help="table of Galaxy Zoo 2 votes to join, by position")
+    parser.add_argument("--radius", type=float, default=3.0, help="largest separation of a match with --gz2, in arcsec")
 
 
 def _master(args: argparse.Namespace) -> None:
@@ -134,21 +161,26 @@ def _master(args: argparse.Namespace) -> None:
 
 
 def _masks_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("marks", help="master catalogue, or folder of marks (JSON)")
+    parser.add_argument("marks", help="master catalogue, or folder of marks (JSON files)")
     parser.add_argument("--out", default="masks", help="folder to write")
     parser.add_argument(
         "--grid",
         choices=("picture", "frame"),
-        help="pixels of the picture (default for a catalogue), or of the 525 px frame that volunteers saw",
+        help="pixels of the masks: those of the picture, or those of the 525 px frame that volunteers saw. By default "
+        "the picture for a catalogue, else the frame",
     )
     parser.add_argument(
-        "--format", choices=("png", "fits"), default="png", help="grey pictures (255: all), or FITS with WCS"
+        "--format",
+        choices=("png", "fits"),
+        default="png",
+        help="8-bit grey pictures in which 255 is all volunteers, or FITS with a WCS",
     )
     parser.add_argument(
         "--rule",
         choices=("volunteers", "official"),
         default="volunteers",
-        help="official: paths, without crossing ones",
+        help="volunteers counts each volunteer once in a pixel; official counts paths and drops those that cross "
+        "themselves, as the masks in GZ3D files do",
     )
     cluster_option(parser)
 
@@ -166,9 +198,11 @@ def _masks(args: argparse.Namespace) -> int:
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("catalogue", help="master catalogue")
-    parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
-    parser.add_argument("--size", type=int, default=GZ_FIELD_PX, help="expected side of pictures and cutouts, pixels")
-    parser.add_argument("--report", metavar="CSV", help="write a row for each problem")
+    parser.add_argument("--root", help="folder that paths in the catalogue start from; by default found beside it")
+    parser.add_argument(
+        "--size", type=int, default=GZ_FIELD_PX, help="expected side of pictures and cutouts, in pixels"
+    )
+    parser.add_argument("--report", metavar="CSV", help="table to write, with a row for each problem")
     cluster_option(parser)
 
 
@@ -183,16 +217,18 @@ def _check(args: argparse.Namespace) -> int:
 COMMANDS = (
     Command(
         "extract-marks",
-        "take the volunteers' marks out of GZ3D FITS files",
-        "Every volunteer asked is kept, also those who marked nothing. A broken file is in failed.csv with the reason.",
+        "extract volunteers' marks from GZ3D FITS files",
+        "Keeps every volunteer who was asked, including those who marked nothing. Files that cannot be read are "
+        "listed in failed.csv with the reason. You can stop the command and run it again.",
         "zoobot3d extract-marks gz3d --out marks",
         _extract_options,
         _extract,
     ),
     Command(
         "catalog",
-        "make a table of GZ3D FITS files, a row a file",
-        "HDU 5 of each, with how many volunteers were asked and how many marked something.",
+        "make a table of GZ3D FITS files, with one row per file",
+        "A row holds the metadata of the file (its HDU 5), and how many volunteers were asked and how many marked "
+        "something.",
         "zoobot3d catalog gz3d --out catalogues/gz3d_metadata.parquet",
         _catalog_options,
         _catalog,
@@ -200,16 +236,17 @@ COMMANDS = (
     Command(
         "crossmatch",
         "find galaxies in another catalogue by position",
-        "The nearest within the radius wins. Beside OUT: unmatched rows of both sides, matches that were nearer to "
-        "another galaxy, and the histogram of separations, which shows whether the radius is right.",
+        "Takes the nearest row within the radius. Beside OUT it writes the unmatched rows of both tables, matches that "
+        "were nearer to another galaxy, and a histogram of separations, which shows whether the radius is right.",
         "zoobot3d crossmatch mine.csv catalogues/external_catalog.parquet --out matches.parquet",
         _crossmatch_options,
         _crossmatch,
     ),
     Command(
         "build-master",
-        "join marks, matches, votes and files into the catalogue that training reads",
-        "A row an observation; the split is a hash of the galaxy, so it stays when rows are added.",
+        "join marks, matches, votes and file names into the master catalogue that training reads",
+        "Writes one row per observation. The split into training, validation and test galaxies is a hash of the "
+        "galaxy's name, so it stays the same when rows are added.",
         "zoobot3d build-master matches.parquet --desi catalogues/gz_desi_deep_learning_catalog_friendly.parquet",
         _master_options,
         _master,
@@ -217,15 +254,16 @@ COMMANDS = (
     Command(
         "make-masks",
         "write volunteers' masks as pictures or FITS",
-        "For people who want files; training rasterizes the marks itself.",
+        "Training does not need these files: it rasterizes the marks itself.",
         f"zoobot3d make-masks {DEFAULT_MASTER} --format fits",
         _masks_options,
         _masks,
     ),
     Command(
         "check",
-        "read every file of a catalogue once and list what is wrong",
-        "Missing, unreadable, blank, of another size, off-centre. Exit status 1 if anything is.",
+        "read every file of a catalogue and list what is wrong",
+        "Finds files that are missing, unreadable, blank, of another size or off-centre. The exit status is 1 if there "
+        "are problems.",
         f"zoobot3d check {DEFAULT_MASTER}",
         _check_options,
         _check,

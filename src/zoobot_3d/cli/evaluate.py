@@ -1,4 +1,4 @@
-"""Commands that measure a bundle on galaxies with marks, and fit its temperatures."""
+"""Commands that measure a bundle on galaxies with marks, and calibrate it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("catalog", help="master catalogue with marks")
     bundle_options(parser)
     parser.add_argument("--out", help="folder for evaluation.json and reliability.png; by default nothing is written")
-    parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test", help="rows to measure")
-    parser.add_argument("--root", help="folder that the paths in the catalogue start from; by default found beside it")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test", "all"), default="test", help="rows of the catalogue to measure"
+    )
+    parser.add_argument("--root", help="folder that paths in the catalogue start from; by default found beside it")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split of the volunteers into halves")
     parser.add_argument(
         "--per-galaxy",
@@ -104,11 +106,13 @@ def _cell(value: object, digits: int) -> str:
 
 
 def _calibrate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="folder of a trained bundle; its bundle.json is written anew")
+    parser.add_argument("bundle", help="folder of the bundle; its bundle.json is updated")
     parser.add_argument("catalog", help="master catalogue with marks")
-    parser.add_argument("--split", choices=("train", "val", "test", "all"), default="val", help="rows to fit on")
-    parser.add_argument("--root", help="folder the catalogue's paths start from; by default found beside it")
-    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test", "all"), default="val", help="rows of the catalogue to fit on"
+    )
+    parser.add_argument("--root", help="folder that paths in the catalogue start from; by default found beside it")
+    parser.add_argument("--device", help="cpu, cuda or mps; by default the fastest that is available")
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -132,9 +136,10 @@ COMMANDS = (
     ),
     Command(
         "calibrate",
-        "make a bundle's fractions mean what they say",
-        "Fits a temperature for each class on galaxies the network was not trained on, and writes it into the bundle, "
-        "which uses it from then on. The order of pixels stays; thresholds other than 1/2 move.",
+        "calibrate the fractions that a bundle predicts",
+        "Fits a temperature for each class, which divides the logit of the fraction, on galaxies that the network was "
+        "not trained on, and writes it into the bundle. The order of pixels does not change, but all fractions other "
+        "than 0.5 do.",
         f"zoobot3d calibrate results/bundle survey/{DEFAULT_MASTER}",
         _calibrate_options,
         _calibrate,

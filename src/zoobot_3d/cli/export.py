@@ -33,8 +33,8 @@ COMMANDS = (
     Command(
         "export",
         "write predicted masks as FITS or PNG files",
-        "Reads the shards of a prediction; no network is needed. Files that are there are left alone, so a killed "
-        "export goes on with the same command.",
+        "Reads the shards of a prediction and needs no network. Files that are there are kept, so you can stop the "
+        "command and run it again.",
         "zoobot3d export masks --format fits --threshold 0.2",
         _options,
         _run,

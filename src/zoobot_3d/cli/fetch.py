@@ -1,4 +1,4 @@
-"""Commands that bring data here: fetch gz3d, cutouts, gz-desi, gz2, sami, hoyle."""
+"""Commands that download data: fetch gz3d, cutouts, gz-desi, gz2, sami, hoyle."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ __all__ = ["FETCH", "column_options", "http_options", "polite", "request_options
 def http_options(parser: argparse.ArgumentParser) -> None:
     """Add what every download can be told of the network."""
     group = parser.add_argument_group("network")
-    group.add_argument("--connections", type=positive, default=4, help="at the same time, all workers together")
-    group.add_argument("--rate", type=float, default=5.0, help="requests per second, all workers together; 0: no limit")
+    group.add_argument(
+        "--connections", type=positive, default=4, help="connections at the same time, of all processes together"
+    )
+    group.add_argument(
+        "--rate", type=float, default=5.0, help="requests per second, of all processes together; 0 is no limit"
+    )
     group.add_argument("--attempts", type=positive, help="tries before a file counts as failed; by default 6")
-    group.add_argument("--timeout", type=float, default=60.0, help="seconds without a byte before a try is given up")
-    group.add_argument("--first-wait", type=float, default=1.0, help="seconds before the second try; doubles from then")
+    group.add_argument("--timeout", type=float, default=60.0, help="seconds without a byte after which an attempt ends")
+    group.add_argument(
+        "--first-wait",
+        type=float,
+        default=1.0,
+        help="seconds before the second attempt; each later wait is twice as long",
+    )
 
 
 def polite(args: argparse.Namespace, *, attempts: int = 6, connect: float = 10.0) -> FetchOptions:
@@ -73,10 +82,10 @@ def _root(parser: argparse.ArgumentParser) -> None:
 
 def _gz3d_options(parser: argparse.ArgumentParser) -> None:
     _root(parser)
-    parser.add_argument("--limit", type=positive, help="only the first so many files")
-    parser.add_argument("--mangaid", nargs="+", metavar="ID", help="only these galaxies, e.g. 1-379196")
-    parser.add_argument("--retry", metavar="FAILED", help="only the files in this failed.csv")
-    parser.add_argument("--url", help="archive; by default that of SDSS DR17")
+    parser.add_argument("--limit", type=positive, help="fetch only this many files")
+    parser.add_argument("--mangaid", nargs="+", metavar="ID", help="fetch only these galaxies, e.g. 1-379196")
+    parser.add_argument("--retry", metavar="FAILED", help="fetch only the files in this failed.csv")
+    parser.add_argument("--url", help="address of the archive; by default that of SDSS DR17")
     cluster_option(parser)
     http_options(parser)
 
@@ -107,17 +116,24 @@ def _cutouts_options(parser: argparse.ArgumentParser) -> None:
         "--center",
         choices=("desi", "manga", "sami"),
         default="desi",
-        help="whose position is the middle of the picture",
+        help="survey whose position is the centre of the cutout",
     )
     column_options(parser)
     parser.add_argument(
         "--sizes", metavar="TABLE", help="table with dr8_id and est_petro_th50, if CATALOGUE has no sizes"
     )
-    parser.add_argument("--layer", default=DEFAULT_LAYER, help="of the Legacy Surveys: ls-dr8, ls-dr9, ls-dr10")
-    parser.add_argument("--size", type=positive, default=GZ_FIELD_PX, help="pixels; the field of view stays the same")
-    parser.add_argument("--pictures-only", action="store_true", help="do not keep the FITS files (2.2 MB a galaxy)")
-    parser.add_argument("--retry-empty", action="store_true", help="ask again for those that were all zeros")
-    parser.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
+    parser.add_argument(
+        "--layer", default=DEFAULT_LAYER, help="release of the Legacy Surveys: ls-dr8, ls-dr9 or ls-dr10"
+    )
+    parser.add_argument(
+        "--size",
+        type=positive,
+        default=GZ_FIELD_PX,
+        help="side of the cutout in pixels; the field of view stays the same",
+    )
+    parser.add_argument("--pictures-only", action="store_true", help="do not keep the FITS files, of 2.2 MB per galaxy")
+    parser.add_argument("--retry-empty", action="store_true", help="ask again for cutouts that were empty")
+    parser.add_argument("--url", help="address of the cutout service; by default the Legacy Surveys viewer")
     cluster_option(parser)
     http_options(parser)
 
@@ -156,7 +172,7 @@ def _list(files: list[CatalogueFile]) -> None:
 
 def _table_options(parser: argparse.ArgumentParser) -> None:
     _root(parser)
-    parser.add_argument("--url", help="service; by default the real one")
+    parser.add_argument("--url", help="address of the service; by default the public one")
     http_options(parser)
 
 
@@ -166,7 +182,8 @@ def _desi_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("friendly", "external", "votes", "decals"),
         default=("friendly", "external", "votes"),
-        help="friendly: predicted fractions; external: sizes, magnitudes; votes: volunteers, DR8; decals: DR1-2, DR5",
+        help="tables to fetch. friendly: predicted vote fractions; external: sizes and magnitudes; votes: volunteers' "
+        "votes, DR8; decals: volunteers' votes, DR1-2 and DR5",
     )
     _table_options(parser)
 
@@ -198,23 +215,23 @@ def _hoyle(args: argparse.Namespace) -> None:
 FETCH = Command(
     "fetch",
     "download marks, cutouts and catalogues",
-    "Polite: few connections, a rate, waiting when told to. What is there and good is not fetched again; what "
-    "failed is in failed.csv with the reason. Killed, it goes on with the same command.",
+    "Uses few connections and a limited rate, and waits when a server asks for it. You can stop the command and run it "
+    "again: files that are complete are kept. Files that failed are listed in failed.csv with the reason.",
     "zoobot3d fetch gz3d --limit 100",
     kinds=(
         Command(
             "gz3d",
             "Galaxy Zoo: 3D FITS files of SDSS DR17, 29,800 of about 0.3 MB",
-            "Lists the archive, downloads what is missing into ROOT/gz3d, unpacks and checks each file.",
+            "Lists the archive, downloads the files that are missing into ROOT/gz3d, and checks each file.",
             "zoobot3d fetch gz3d --root galaxies --mangaid 1-379196 1-304336",
             _gz3d_options,
             _gz3d,
         ),
         Command(
             "cutouts",
-            "grz cutouts of the Legacy Surveys, and the pictures made of them",
-            "Into ROOT/images/fits and ROOT/images/jpg. Empty images (outside the footprint) and dead bands are found "
-            "and recorded in ROOT/images/fetched.parquet. A failed.csv is a CATALOGUE too.",
+            "grz cutouts of the Legacy Surveys, and pictures made of them",
+            "Writes ROOT/images/fits and ROOT/images/jpg. Cutouts outside the footprint and bands without data are "
+            "recorded in ROOT/images/fetched.parquet. CATALOGUE can also be the failed.csv of an earlier run.",
             "zoobot3d fetch cutouts matches.parquet --root galaxies --center manga",
             _cutouts_options,
             _cutouts,
@@ -222,7 +239,7 @@ FETCH = Command(
         Command(
             "gz-desi",
             "Galaxy Zoo DESI: 8.7 million galaxies, from Zenodo",
-            "Into ROOT/catalogues, with Zenodo's checksums verified; a partial file is gone on with.",
+            "Writes into ROOT/catalogues and verifies the checksums of Zenodo. A download that was stopped continues.",
             "zoobot3d fetch gz-desi --root galaxies --which friendly external",
             _desi_options,
             _desi,
@@ -230,7 +247,7 @@ FETCH = Command(
         Command(
             "gz2",
             "Galaxy Zoo 2 votes (Hart et al. 2016)",
-            "ROOT/catalogues/gz2_volunteer_votes.parquet, with columns named as those of Galaxy Zoo DESI.",
+            "Writes ROOT/catalogues/gz2_volunteer_votes.parquet, with the column names of Galaxy Zoo DESI.",
             "zoobot3d fetch gz2 --root galaxies",
             _table_options,
             _gz2,
@@ -238,7 +255,7 @@ FETCH = Command(
         Command(
             "sami",
             "SAMI DR3 targets, from Data Central's TAP service",
-            "ROOT/catalogues/sami_targets.parquet; needs the extra: pip install 'zoobot-3d[sami]'.",
+            "Writes ROOT/catalogues/sami_targets.parquet. Needs an extra: pip install 'zoobot-3d[sami]'.",
             "zoobot3d fetch sami --root galaxies",
             _table_options,
             _sami,
@@ -246,7 +263,7 @@ FETCH = Command(
         Command(
             "hoyle",
             "bar lengths that volunteers measured (Hoyle et al. 2011)",
-            "ROOT/catalogues/hoyle_bar_lengths.csv; lengths are in kpc/h.",
+            "Writes ROOT/catalogues/hoyle_bar_lengths.csv. Lengths are in kpc/h.",
             "zoobot3d fetch hoyle --root galaxies",
             _table_options,
             _hoyle,

@@ -1,4 +1,4 @@
-"""Commands that show: figures of marks and masks, and what a bundle is."""
+"""Commands that show results: figures of marks and masks, and descriptions of bundles."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ def _figures_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind",
         choices=("comparison", "predictions", "training"),
-        help="comparison: picture, volunteers, model (SOURCE: master catalogue); predictions: pictures beside their "
-        "masks, and their uncertainty if predicted (SOURCE: folder of predictions); training: curves (SOURCE: folder "
-        "of training)",
+        help="comparison: picture, volunteers and model, of galaxies in a master catalogue. predictions: pictures and "
+        "predicted masks, with their uncertainty if it was predicted, of a folder that zoobot3d predict wrote. "
+        "training: loss and IoU during a training, of a folder that zoobot3d train wrote",
     )
-    parser.add_argument("source", help="where from; see KIND")
+    parser.add_argument("source", help="catalogue or folder that is drawn, as the kind of figure needs")
     parser.add_argument("--out", required=True, help="file to write: .png, .pdf or .svg")
     parser.add_argument(
-        "--bundle", default="default", help="folder of a trained bundle, for comparison; by default the package's own"
+        "--bundle", default="default", help="folder of a bundle, for comparison; by default the package's own"
     )
-    parser.add_argument("--pictures", help="folder the predicted paths start from; by default where predict found them")
-    parser.add_argument("--count", type=positive, default=24, help="galaxies shown, drawn at random")
     parser.add_argument(
-        "--split", choices=("train", "val", "test", "all"), default="test", help="rows of the catalogue"
+        "--pictures",
+        help="folder that the paths of predictions start from; by default where zoobot3d predict found them",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--count", type=positive, default=24, help="number of galaxies shown, drawn at random")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test", "all"), default="test", help="rows of the catalogue, for comparison"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
 
 
 def _figures(args: argparse.Namespace) -> None:
@@ -63,8 +66,9 @@ def _describe(args: argparse.Namespace) -> None:
 COMMANDS = (
     Command(
         "figures",
-        "draw what was marked, predicted or learned",
-        "Spiral arms are blue, bars orange; the denser, the more volunteers.",
+        "draw marks and masks of galaxies, or the curves of a training",
+        "Spiral arms are outlined in blue and bars in orange, at fractions of 0.2 (dashed) and 0.5 (solid) of the "
+        "volunteers. Scale bars are in arcsec, or in pixels where the pixel scale is unknown.",
         f"zoobot3d figures comparison survey/{DEFAULT_MASTER} --bundle results/bundle --out grid.png",
         _figures_options,
         _figures,

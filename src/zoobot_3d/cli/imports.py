@@ -1,4 +1,4 @@
-"""Commands that bring in what others have made: import-checkpoint, import-galaxy-builder."""
+"""Commands that import what others have made: import-checkpoint, import-galaxy-builder."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ __all__ = ["COMMANDS"]
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="Lightning checkpoint of the published network, *.ckpt")
+    parser.add_argument("file", help="Lightning checkpoint of the published network (.ckpt)")
     parser.add_argument("out", nargs="?", help="folder for the bundle; by default FILE without its suffix")
-    parser.add_argument("--input-size", type=positive, help="px the network is to see; by default the checkpoint's")
+    parser.add_argument(
+        "--input-size", type=positive, help="side in pixels of the network's input; by default that of the checkpoint"
+    )
     parser.add_argument(
         "--field-fraction",
         type=float,
-        help="part of a picture's side that it is to see; by default 0.866, the root of the 0.75 of the area that it "
-        "was trained on; 0.75 repeats the published predictions",
+        help="central fraction of the picture's side that the network sees. By default 0.866, the square root of the "
+        "fraction 0.75 of the area that it was trained on; 0.75 repeats the published predictions",
     )
 
 
@@ -46,8 +48,8 @@ COMMANDS = (
     Command(
         "import-checkpoint",
         "turn a checkpoint of the published network into a bundle",
-        "Nothing in the file is executed: it is read with weights_only=True, and refused if it needs more. Output "
-        "channel 0 is taken as spiral arms, 1 as bars, as the published code wrote them.",
+        "Reads the file with weights_only=True, so nothing in it is executed. Output channel 0 is spiral arms and 1 is "
+        "bars, as in the published code.",
         "zoobot3d import-checkpoint epoch=93-step=1880.ckpt published",
         _import_options,
         _import,

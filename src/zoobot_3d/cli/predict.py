@@ -38,7 +38,8 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--uncertainty",
         action="store_true",
-        help="standard deviation of each mask too; needs several bundles, --tta, or a beta_binomial bundle",
+        help="also predict the standard deviation of each pixel; needs several bundles, --tta, or a bundle that was "
+        "trained with the loss beta_binomial",
     )
     parser.add_argument("--out", required=True, help="folder for the predictions: Parquet shards, and mask files")
     parser.add_argument(
@@ -46,10 +47,10 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         choices=("none", "png", "fits"),
         help="mask files too, in OUT/masks; FITS has a WCS. By default none, and fits for cutouts that are fetched",
     )
-    parser.add_argument("--shard-size", type=positive, default=512, help="galaxies in a shard")
-    parser.add_argument("--batch-size", type=positive, default=32, help="pictures through the network at once")
-    parser.add_argument("--device", help="cpu, cuda or mps; by default the best there is")
-    parser.add_argument("--threads", type=positive, default=2, help="threads that read and write beside the network")
+    parser.add_argument("--shard-size", type=positive, default=512, help="number of galaxies in a shard")
+    parser.add_argument("--batch-size", type=positive, default=32, help="number of pictures that are predicted at once")
+    parser.add_argument("--device", help="cpu, cuda or mps; by default the fastest that is available")
+    parser.add_argument("--threads", type=positive, default=2, help="number of threads that read and write files")
     parser.add_argument(
         "--pixscale",
         type=float,
@@ -68,11 +69,15 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         help="instead of INPUT, positions: 164.1 12.5 in degrees, or 10:56:24 +12:30:00",
     )
     sky.add_argument(
-        "--name", nargs="+", action="extend", metavar="NAME", help="instead of INPUT, names of objects, as 'NGC 3351'"
+        "--name",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="instead of INPUT, names of galaxies such as 'NGC 3351'; the Sesame service finds their positions",
     )
     column_options(sky)
     sky.add_argument("--layer", help=f"release: ls-dr8, ls-dr9, ls-dr10; by default {DEFAULT_LAYER}")
-    sky.add_argument("--show", action="store_true", help="open the figures when they are done")
+    sky.add_argument("--show", action="store_true", help="open the figures in a window when they are done")
     sky.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
     http_options(parser)
 

@@ -1,4 +1,4 @@
-"""Commands that need nothing but this machine: demo, simulate, archive."""
+"""Commands that need no network connection and no data: demo, simulate, archive."""
 
 from __future__ import annotations
 
@@ -19,19 +19,34 @@ __all__ = ["COMMANDS"]
 
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo", help="folder for report.html, metrics.json and all that led there")
     parser.add_argument(
-        "--images", help="folder of real 424 px Galaxy Zoo pictures; by default those of ../shared, if any"
+        "--out", default="demo", help="folder for report.html, metrics.json and everything that they are made from"
     )
-    parser.add_argument("--galaxies", type=positive, default=800, help="size of the simulated survey")
-    parser.add_argument("--steps", type=positive, default=120, help="steps of the fine-tuning, of 32 galaxies each")
-    parser.add_argument("--bundle", default="default", help="model to begin with; by default the package's own")
-    parser.add_argument("--seed", type=int, default=0, help="seed of survey, training and volunteers' halves")
-    parser.add_argument("--restart", action="store_true", help="remove what an earlier run left, and begin anew")
+    parser.add_argument(
+        "--images",
+        help="folder of real Galaxy Zoo pictures (424 px) to predict as well; by default that in ../shared, if it "
+        "exists",
+    )
+    parser.add_argument("--galaxies", type=positive, default=800, help="number of galaxies in the simulated survey")
+    parser.add_argument(
+        "--steps", type=positive, default=120, help="number of steps of the fine-tuning, of 32 galaxies each"
+    )
+    parser.add_argument(
+        "--bundle", default="default", help="bundle that is shown and fine-tuned; by default the package's own"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the survey, of the training, and of the split of the volunteers into halves",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="remove the results of an earlier demonstration in OUT and start again"
+    )
     parser.add_argument(
         "--through-archive",
         action="store_true",
-        help="collect the training set over HTTP, from a server on this machine that answers as the real archives do",
+        help="collect the training set over HTTP, from a server on this machine that imitates the archives",
     )
 
 
@@ -71,15 +86,18 @@ def _program() -> str:
 
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", help="folder to write")
-    parser.add_argument("--galaxies", type=positive, default=200, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes, whatever --workers")
-    parser.add_argument("--workers", type=positive, help="processes; by default one a core")
-    parser.add_argument("--pictures-only", action="store_true", help="no FITS files: training does not need them")
+    parser.add_argument("out", help="folder of the survey")
+    parser.add_argument("--galaxies", type=positive, default=200, help="number of galaxies")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the survey; the same seed gives the same files")
+    parser.add_argument("--workers", type=positive, help="number of processes; by default one per core")
+    parser.add_argument(
+        "--pictures-only", action="store_true", help="write no FITS files, which training does not need"
+    )
     parser.add_argument(
         "--broad",
         action="store_true",
-        help="vary depth, seeing, stretch, JPEG quality and size in the field, for a model that works on many surveys",
+        help="vary depth, seeing, stretch, JPEG quality and size in the field from galaxy to galaxy, to train a model "
+        "for many surveys",
     )
 
 
@@ -103,10 +121,10 @@ def _simulate(args: argparse.Namespace) -> None:
 def _archive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("survey", help="folder of a simulated survey with FITS files")
     parser.add_argument(
-        "--faults", type=float, default=0.0, metavar="SHARE", help="share of requests that go wrong, 0-1"
+        "--faults", type=float, default=0.0, metavar="SHARE", help="fraction of requests that fail on purpose, in 0-1"
     )
-    parser.add_argument("--port", type=int, default=8765, help="port on 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--urls", metavar="JSON", help="write the addresses into this file as well, for scripts")
+    parser.add_argument("--port", type=int, default=8765, help="port on this machine; 0 takes a free one")
+    parser.add_argument("--urls", metavar="JSON", help="also write the addresses into this file, for scripts")
 
 
 def _archive(args: argparse.Namespace) -> None:
@@ -128,26 +146,29 @@ def _archive(args: argparse.Namespace) -> None:
 COMMANDS = (
     Command(
         "demo",
-        "the whole road in six minutes: simulate, train, evaluate, predict real pictures, report",
-        "Everything is made on this machine; nothing is downloaded. Killed, it goes on with the same command.",
-        "zoobot3d demo --out demo --images pictures/",
+        "simulate galaxies, find their arms and bars, fine-tune the model, and write a report",
+        "Takes at most six minutes on two cores, and needs no network connection. The report appears after about a "
+        "minute with the masks of the package's model, and is completed after the fine-tuning. You can stop the "
+        "command and run it again. A finished demonstration is kept.",
+        "zoobot3d demo --out demo",
         _demo_options,
         _demo,
     ),
     Command(
         "simulate",
         "write a simulated survey in the formats of the real archives",
-        "GZ3D FITS with volunteers' marks, grz cutouts (nanomaggies), 424 px pictures, catalogues, and the truth "
-        "beside them. A survey that was killed, or that should grow, is continued.",
+        "Writes GZ3D FITS files with the marks of simulated volunteers, grz cutouts (in nanomaggies), 424 px "
+        "pictures, catalogues, and the true shapes of the galaxies. You can stop the command and run it again. A "
+        "larger number of galaxies adds to a survey that is there.",
         "zoobot3d simulate survey --galaxies 500 --seed 1",
         _simulate_options,
         _simulate,
     ),
     Command(
         "archive",
-        "serve a simulated survey over HTTP on this machine, as the real archives do",
+        "serve a simulated survey over HTTP on this machine, imitating the archives",
         "Use it to try the data commands without the network: set ZOOBOT3D_ARCHIVE as the command prints, and every "
-        "download goes to this server. Runs until interrupted.",
+        "download goes to this server. Runs until you interrupt it.",
         "zoobot3d archive survey --faults 0.3",
         _archive_options,
         _archive,

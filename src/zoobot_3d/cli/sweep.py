@@ -1,4 +1,4 @@
-"""The command that looks for the best settings."""
+"""The command that searches for the best settings of a training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ _SHOWN = 10
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "plan", help="what to search, and what holds for all trials: sweep, the recipe in the package, or a YAML file"
+        "plan", help="what to search and what is fixed: sweep, the recipe in the package, or a YAML file"
     )
-    parser.add_argument("--out", default="sweep", help="folder of the sweep; processes with the same one share it")
     parser.add_argument(
-        "--trials", type=positive, default=100, help="of the whole sweep: other processes' and earlier ones count"
+        "--out", default="sweep", help="folder of the sweep; processes that are given the same folder share it"
     )
-    parser.add_argument("--minutes", type=float, help="begin no new trial after this time; one in work is finished")
-    parser.add_argument("--seed", type=int, default=0, help="of the settings drawn")
-    parser.epilog = f"settings of zoobot3d train are options too and hold for all trials\n\n{parser.epilog}"
+    parser.add_argument(
+        "--trials",
+        type=positive,
+        default=100,
+        help="number of trials of the whole sweep, including those of other processes and of earlier runs",
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="start no new trial after this many minutes; a running trial is completed"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search")
+    parser.epilog = f"the settings of zoobot3d train are options too, and hold for all trials\n\n{parser.epilog}"
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -56,9 +63,9 @@ COMMANDS = (
     Command(
         "sweep",
         "train many networks to find the best settings",
-        "Draws settings by a tree-structured Parzen estimator (Optuna), stops hopeless trials early, and writes "
-        "results.csv, importance.png and best.yaml. Any number of processes, on any machines that share the disk, work "
-        "on one sweep: give each the same command. Killed, it goes on with the same command.",
+        "Chooses settings with a tree-structured Parzen estimator (Optuna), stops poor trials early, and writes "
+        "results.csv, importance.png and best.yaml. Several processes, on machines that share a disk, can work on one "
+        "sweep: start the same command in each. You can stop the command and run it again.",
         f"zoobot3d sweep sweep --out sweep --trials 100 --data.catalog survey/{DEFAULT_MASTER}",
         _options,
         _run,

@@ -1,4 +1,4 @@
-"""The command that trains a network."""
+"""The command that trains or fine-tunes a network."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="RECIPE",
-        help="a recipe (zoobot3d recipes lists them) or a YAML file with any of the keys below; "
-        "options given here come after it",
+        help="a recipe (zoobot3d recipes lists them), or a YAML file with any of the settings below; "
+        "options on the command line override it",
     )
-    parser.add_argument("--restart", action="store_true", help="begin anew instead of going on with the run in OUT")
+    parser.add_argument("--restart", action="store_true", help="start again instead of continuing the run in OUT")
     parser.add_argument(
         "--init",
         metavar="BUNDLE",
-        help="fine-tune this bundle ('default': the package's own); the setting train.init",
+        help="bundle to fine-tune; default is the package's own. The same as --train.init",
     )
-    parser.add_argument("--logger", help="tensorboard or wandb, beside CSV; the setting train.logger")
+    parser.add_argument("--logger", help="log to write besides CSV: tensorboard or wandb. The same as --train.logger")
     from zoobot_3d.config.reading import setting_help  # the keys, their units and defaults
 
-    parser.epilog = f"settings (--data.batch_size 64, or in the YAML file):\n{setting_help()}\n\n{parser.epilog}"
+    parser.epilog = (
+        f"settings, as options (--data.batch_size 64) or in a YAML file:\n{setting_help()}\n\n{parser.epilog}"
+    )
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -46,7 +48,7 @@ COMMANDS = (
     Command(
         "train",
         "train a network on a master catalogue and write it as a bundle",
-        "Every key of the configuration is an option. Killed, it goes on with the same command.",
+        "Every setting can be given in a YAML file, or as an option. You can stop the command and run it again.",
         "zoobot3d train results --config default --data.catalog survey/" + DEFAULT_MASTER,
         _train_options,
         _train,
