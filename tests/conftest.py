@@ -2,21 +2,73 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Tiny networks on busy cores: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+REALDATA = Path(os.environ.get("ZOOBOT3D_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
+"""Folder of small real files, which are not part of the repository."""
+
+
+def needs_real_data(item: pytest.Item) -> bool:
+    real_example = hasattr(item, "callspec") and item.callspec.params.get("examples") == "real"
+    return real_example or "realdata" in item.fixturenames
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs real files where there are none."""
+    if not REALDATA.is_dir() and (left_out := [item for item in items if needs_real_data(item)]):
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = len(left_out)
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports, if this one only runs tests (pytest-xdist)."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{count} tests need the optional real data; see CONTRIBUTING.md")
+
+
+def for_all_workers(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """Path in a folder that all processes of a test run share; for `stand_ins.shared`."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:
-    """Folder of small real files; tests that need it are skipped where it is absent."""
-    default = Path(__file__).parents[2] / "shared" / "realdata"
-    folder = Path(os.environ.get("ZOOBOT3D_REALDATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}: set ZOOBOT3D_REALDATA")
-    return folder
+    """Folder of small real files; tests that need it are left out where it is absent."""
+    return REALDATA
+
+
+@pytest.fixture(scope="session")
+def simulated_examples(tmp_path_factory) -> Path:
+    """Stand-ins for the real files: simulated, with the same names, in the same formats."""
+    import stand_ins
+
+    return stand_ins.shared(for_all_workers(tmp_path_factory, "examples"), stand_ins.write_stand_ins)
+
+
+@pytest.fixture(scope="session", params=["simulated", "real"])
+def examples(request) -> Path:
+    """Small files in the formats of the archives: simulated ones, and the real ones where they are."""
+    return request.getfixturevalue("realdata" if request.param == "real" else "simulated_examples")
 
 
 @pytest.fixture(scope="session")

@@ -27,12 +27,12 @@ def test_a_file_that_starts_in_the_north_is_not_flipped(tmp_path):
     np.testing.assert_array_equal(io.read_cutout(tmp_path / "north.fits")[0], CUBE)
 
 
-def test_real_cutouts(realdata):
-    cube, grid = io.read_cutout(realdata / "desi_fits" / "d33102_temp_small.fits")
+def test_example_cutouts(examples):
+    cube, grid = io.read_cutout(examples / "desi_fits" / "d33102_temp_small.fits")
     assert cube.shape == (3, 225, 225)
     assert grid.pixscale == pytest.approx(0.262) and grid.reference_pixel == pytest.approx(grid.middle)
     with pytest.raises(BadFileError, match=r"incomplete\.fits: truncated.*download it again"):
-        io.read_cutout(realdata / "desi_fits" / "83e22c_example_incomplete.fits")
+        io.read_cutout(examples / "desi_fits" / "83e22c_example_incomplete.fits")
 
 
 def test_masks_land_on_the_sky_where_they_were(tmp_path):

@@ -14,10 +14,10 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow  # simulates 64 galaxies and shows them once to the whole network
-def test_from_seeds_to_a_bundle(realdata, tmp_path):
+def test_from_seeds_to_a_bundle(simulated_examples, tmp_path):
     def make():
         options = {"work": tmp_path / "work", "out": tmp_path / "bundle", "galaxies": 64, "hosted": 4, "disks": 2}
-        options["hosts"] = realdata / "gz_decals_jpg" / "jpg"
+        options["hosts"] = simulated_examples / "gz_decals_jpg" / "jpg"
         options |= {"drawn": tmp_path / "drawn", "plain": tmp_path / "plain"}
         command = [f"--{key}={value}" for key, value in options.items()]
         settings = ["train.epochs=1", "data.workers=0", "data.batch_size=8", "train.progress=false"]
@@ -29,8 +29,12 @@ def test_from_seeds_to_a_bundle(realdata, tmp_path):
         )
 
     for kind, source, names in (
-        ("drawn", realdata / "galaxy_builder" / "drawn", ["587741722819494015.json", "587741722819494015.npz"]),
-        ("plain", realdata / "gz2_pictures" / "non_spirals", ["*.jpg"]),
+        (
+            "drawn",
+            simulated_examples / "galaxy_builder" / "drawn",
+            ["587741722819494015.json", "587741722819494015.npz"],
+        ),
+        ("plain", simulated_examples / "gz2_pictures" / "non_spirals", ["*.jpg"]),
     ):
         (tmp_path / kind).mkdir()
         for path in [path for name in names for path in sorted(source.glob(name))[:2]]:

@@ -155,10 +155,8 @@ def test_pieces_are_counted_together():
     ]
 
 
-def test_real_hoyle_catalogue_is_good(realdata):
-    path = next((realdata / "catalogs" / "hoyle2011").glob("*.csv"), None)
-    if path is None:
-        pytest.skip("no CSV of Hoyle et al. 2011 here")
+def test_example_hoyle_catalogue_is_good(examples):
+    (path,) = (examples / "catalogs" / "hoyle2011").glob("*.csv")
     positions = read_positions(pd.read_csv(path), name=path.name)
     assert positions.usable.all()
     assert positions.problems == []

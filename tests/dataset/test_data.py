@@ -341,9 +341,9 @@ def test_reading_does_not_warn(survey):
         MaskDataset(catalog, root, SIZE, FRACTION)[0]
 
 
-def test_real_picture(realdata):
+def test_example_picture(examples):
     """A real Galaxy Zoo picture comes through with its brightness where it was."""
-    file = sorted((realdata / "gz_decals_jpg" / "jpg").rglob("*.jpg"))[0]
+    file = sorted((examples / "gz_decals_jpg" / "jpg").rglob("*.jpg"))[0]
     row = {"dr8_id": "x", "est_dr5_pixscale": 0.2, "relative_desi_jpg_loc": file.name}
     item = MaskDataset(pd.DataFrame([row]), file.parent, 106, 0.5)[0]
     centre = read_picture(file)[106:318, 106:318].reshape(106, 2, 106, 2, 3).mean((1, 3))

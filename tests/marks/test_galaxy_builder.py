@@ -118,10 +118,8 @@ def test_files_that_are_none_of_its_kind(tmp_path, content):
         read_galaxy_builder(tmp_path / "588.json", SHAPE, 10.0)
 
 
-def test_real_galaxies(realdata):
-    folder = realdata / "galaxy_builder" / "drawn"
-    if not folder.is_dir():
-        pytest.skip("no Galaxy Builder here")
+def test_example_galaxies(examples):
+    folder = examples / "galaxy_builder" / "drawn"
     path = folder / "587741722819494015.json"
     image = np.load(path.with_suffix(".npz"))["image"]
     galaxy = read_galaxy_builder(path, image.shape, 13.9)

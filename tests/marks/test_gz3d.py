@@ -46,9 +46,9 @@ def file(tmp_path, marks, picture):
 
 
 @pytest.fixture
-def real(realdata):
+def real(examples):
     name = "1-379196_127_14728482"
-    return realdata / "gz3d_marks" / name / f"gz3d_{name}.reconstructed.fits.gz"
+    return examples / "gz3d_marks" / name / f"gz3d_{name}.reconstructed.fits.gz"
 
 
 def changed(path, change):
@@ -64,7 +64,7 @@ def changed(path, change):
 # Real files
 
 
-def test_a_real_file(real):
+def test_an_example_file(real):
     file = read_gz3d(real)
     tables = json.loads((real.parent / "hdu5-10_tables.json").read_text())
     assert file.metadata == pytest.approx(tables["5"][0])
@@ -81,7 +81,7 @@ def test_a_real_file(real):
     assert VolunteerMarks.from_json(file.marks.to_json()) == file.marks
 
 
-def test_grid_of_a_real_file(real):
+def test_grid_of_an_example_file(real):
     grid = read_gz3d(real).grid
     assert (grid.shape, grid.center) == ((525, 525), (261.5, 261.5))
     assert grid.pixscale == pytest.approx(0.099, rel=1e-9)
@@ -93,7 +93,7 @@ def test_grid_of_a_real_file(real):
     assert grid.pixel_to_sky(261.5, 0)[1] > grid.dec and grid.pixel_to_sky(0, 261.5)[0] > grid.ra
 
 
-def test_real_clusters_and_masks_are_reproduced(real, tmp_path):
+def test_example_clusters_and_masks_are_reproduced(real, tmp_path):
     file = read_gz3d(real)
     copy = tmp_path / "copy.fits.gz"
     write_gz3d(copy, file.marks, file.picture)

@@ -124,28 +124,28 @@ def test_a_cutout_without_data(root, bands, kind):
 
 
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
-def test_real_cutouts(realdata, tmp_path):
+def test_example_cutouts(examples, tmp_path):
     names = ["83e22c_example_incomplete", "09782d_example_bad_pix", "a11c60_example_e", "d33102_temp_small"]
     frame = pd.DataFrame({"dr8_id": ["cut", "dead", "good", "small"], "est_dr5_pixscale": 0.14141076087999996})
     frame[CUTOUT] = [f"desi_fits/{name}.fits" for name in names]
     frame[JPG] = [None, None, "desi_fits/18abcc_example_e.jpeg", None]
-    headers = [fits.getheader(realdata / path) for path in frame[CUTOUT]]
+    headers = [fits.getheader(examples / path) for path in frame[CUTOUT]]
     frame["ra"], frame["dec"] = ([header[key] for header in headers] for key in ("CRVAL1", "CRVAL2"))
     frame.loc[1, "est_dr5_pixscale"] = headers[1]["CD2_2"] * 3600
     write_parquet(tmp_path / "c.parquet", frame)
-    problems = check_catalog(tmp_path / "c.parquet", root=realdata, progress=False).problems
+    problems = check_catalog(tmp_path / "c.parquet", root=examples, progress=False).problems
     seen = [(p.id, p.kind) for p in problems.itertuples()]
     assert seen == [("cut", "unreadable"), ("dead", "dead band"), ("small", "size"), ("small", "pixscale")]
     assert "truncated" in problems["detail"][0] and "g 76%, r 73%" in problems["detail"][1]
-    assert str(realdata) not in " ".join(problems["detail"])
+    assert str(examples) not in " ".join(problems["detail"])
 
 
-def test_real_pictures_and_marks(realdata, tmp_path):
-    pictures = sorted(p.relative_to(realdata) for p in (realdata / "gz_decals_jpg").rglob("*.jpg"))[:60]
+def test_example_pictures_and_marks(examples, tmp_path):
+    pictures = sorted(p.relative_to(examples) for p in (examples / "gz_decals_jpg").rglob("*.jpg"))[:60]
     frame = pd.DataFrame({"dr8_id": [p.stem for p in pictures], "est_dr5_pixscale": 0.2, "ra": 10.0, "dec": 5.0})
     frame[JPG] = [str(p) for p in pictures]
     write_parquet(tmp_path / "c.parquet", frame)
-    assert check_catalog(tmp_path / "c.parquet", root=realdata, progress=False).problems.empty
+    assert check_catalog(tmp_path / "c.parquet", root=examples, progress=False).problems.empty
 
 
 def test_size(root):

@@ -102,8 +102,8 @@ def test_a_half_written_list_of_failures_is_removed(tmp_path):
     assert summary.done == 1 and not list(tmp_path.iterdir())
 
 
-def test_real_marks(realdata, tmp_path):
-    folder = realdata / "gz3d_marks" / "1-379196_127_14728482"
+def test_example_marks(examples, tmp_path):
+    folder = examples / "gz3d_marks" / "1-379196_127_14728482"
     extract_marks(folder, tmp_path / "marks", **QUIET)
     made = VolunteerMarks.from_json(tmp_path / "marks" / "gz3d_1-379196_127_14728482.reconstructed.json")
     assert made.n_asked == {"spiral": 15, "bar": 15}
@@ -224,8 +224,8 @@ def test_catalogue_of_an_unknown_kind(survey, tmp_path):
         catalog(survey / "gz3d", tmp_path / "c.xlsx", **QUIET)
 
 
-def test_the_quick_reader_reads_what_the_careful_one_does(survey, realdata, monkeypatch):
-    files = [*(survey / "gz3d").iterdir(), *(realdata / "gz3d_marks").glob("*/*.fits.gz")]
+def test_the_quick_reader_reads_what_the_careful_one_does(survey, examples, monkeypatch):
+    files = [*(survey / "gz3d").iterdir(), *(examples / "gz3d_marks").glob("*/*.fits.gz")]
     monkeypatch.setattr(gz3d_summary, "read_gz3d", lambda path: pytest.fail(f"{path} taken for unusual"))
     for file in files:
         quick, careful = read_gz3d_summary(file), read_gz3d(file)

@@ -86,14 +86,20 @@ def test_own_grid_survives_rounding_in_the_url(archive, small_survey, master):
     np.testing.assert_array_equal(served.data, fits.getdata(small_survey / row[schema.COL_FITS]))
 
 
-def test_file_is_like_the_real_ones(archive, master, realdata):
+CARDS = (
+    "SIMPLE BITPIX NAXIS NAXIS1 NAXIS2 NAXIS3 EXTEND COMMENT COMMENT SURVEY VERSION IMAGETYP BANDS BAND0 BAND1 BAND2 "
+)
+CARDS += "CTYPE1 CTYPE2 CRVAL1 CRVAL2 CRPIX1 CRPIX2 CD1_1 CD1_2 CD2_1 CD2_2 IMAGEW IMAGEH"
+
+
+def test_file_is_like_the_real_ones(archive, master):
     served = fits.Header.fromstring(cutout(archive, **own_grid(master.iloc[0])).content[:2880])
-    real = fits.getheader(realdata / "desi_fits" / "a11c60_example_e.fits")
-    assert list(served) == list(real)
-    same = ("BITPIX", "NAXIS1", "NAXIS3", "SURVEY", "IMAGETYP", "BANDS", "BAND0", "BAND2", "CTYPE1", "CRPIX1", "CRPIX2")
-    assert [served[name] for name in same] == [real[name] for name in same]
+    assert list(served) == CARDS.split()
+    same = {"BITPIX": -32, "NAXIS1": 424, "NAXIS3": 3, "SURVEY": "DECaLS", "IMAGETYP": "image", "BANDS": "grz"}
+    same |= {"BAND0": "g", "BAND2": "z", "CTYPE1": "RA---TAN", "CRPIX1": 212.5, "CRPIX2": 212.5}
+    assert {name: served[name] for name in same} == same
     assert served["VERSION"] == "DR9" and served["CD1_1"] == pytest.approx(-served["CD2_2"])
-    assert str(served["COMMENT"]) == str(real["COMMENT"])
+    assert str(served["COMMENT"]).endswith("and Astrophysics', volume 376, page 359; bibcode: 2001A&A...376..359H")
 
 
 def test_file_reads_as_a_cutout_on_the_grid_asked_for(archive, tmp_path):

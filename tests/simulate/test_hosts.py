@@ -12,9 +12,9 @@ from zoobot_3d.simulate.population import draw_disk
 
 
 @pytest.fixture(scope="module")
-def host(realdata):
+def host(examples):
     """A round, smooth galaxy without arms or bar."""
-    return Host(read_picture(realdata / "gz_decals_jpg" / "jpg" / f"{NAME}.jpg"), 181.0, 20.0, barred=False)
+    return Host(read_picture(examples / "gz_decals_jpg" / "jpg" / f"{NAME}.jpg"), 181.0, 20.0, barred=False)
 
 
 NAME = "J090251.45+014052.0"

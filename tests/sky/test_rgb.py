@@ -46,8 +46,8 @@ def test_wrong_shape():
         rgb_from_grz(np.zeros((4, 5)))
 
 
-def test_a_picture_becomes_nanomaggies_again(realdata):
-    cube = read_cutout(realdata / "desi_fits" / "737ac3_example_c.fits")[0][:, ::-1]
+def test_a_picture_becomes_nanomaggies_again(examples):
+    cube = read_cutout(examples / "desi_fits" / "737ac3_example_c.fits")[0][:, ::-1]
     picture = rgb_from_grz(cube)
     again = grz_from_rgb(picture)
     inside = ((picture.min(-1) > 2) & (picture.max(-1) < 250))[::-1]  # clipped levels are lost

@@ -242,9 +242,9 @@ def test_files_that_are_not_whole_are_told_apart(tmp_path, survey):
         verify_gz3d(tmp_path / "absent")
 
 
-def test_real_file_is_whole(realdata):
+def test_example_file_is_whole(examples):
     name = "1-379196_127_14728482"
-    verify_gz3d(realdata / "gz3d_marks" / name / f"gz3d_{name}.reconstructed.fits.gz")
+    verify_gz3d(examples / "gz3d_marks" / name / f"gz3d_{name}.reconstructed.fits.gz")
 
 
 # A kill

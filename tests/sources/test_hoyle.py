@@ -35,8 +35,8 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (root / "catalogues").iterdir()}
 
 
-def test_the_real_table(realdata):
-    path = realdata / "catalogs/hoyle2011/data_external_hoyle_barlengths.csv"
+def test_the_example_table(examples):
+    path = examples / "catalogs/hoyle2011/data_external_hoyle_barlengths.csv"
     table = read_bar_lengths(path)
     assert len(table) == 3150 and tuple(table.columns) == HOYLE_COLUMNS
     first = table.iloc[0]

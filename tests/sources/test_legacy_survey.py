@@ -162,8 +162,8 @@ def test_wrong_answer_is_asked_for_again_and_then_named(reason):
         assert len(service.asked) == OPTIONS.attempts
 
 
-def test_real_truncated_file_is_refused(realdata):
-    content = (realdata / "desi_fits" / "83e22c_example_incomplete.fits").read_bytes()
+def test_example_truncated_file_is_refused(examples):
+    content = (examples / "desi_fits" / "83e22c_example_incomplete.fits").read_bytes()
     with (
         Service({18.0662623: Response(content, "image/fits")}) as service,
         OPTIONS.client() as client,
@@ -438,8 +438,8 @@ def test_dead_bands_are_kept_and_named(tmp_path):
     assert (tmp_path / "images" / "jpg" / "a.jpg").exists()
 
 
-def test_real_dead_bands(tmp_path, realdata):
-    content = (realdata / "desi_fits" / "09782d_example_bad_pix.fits").read_bytes()
+def test_example_dead_bands(tmp_path, examples):
+    content = (examples / "desi_fits" / "09782d_example_bad_pix.fits").read_bytes()
     galaxies = table("a", ra=147.456742041, dec=1.09255093644, est_dr5_pixscale=0.130249347687)
     with Service({round(147.456742041, 7): Response(content, "image/fits")}) as service:
         fetch(galaxies, tmp_path, service, size=424)
