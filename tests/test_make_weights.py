@@ -18,7 +18,8 @@ def test_from_seeds_to_a_bundle(simulated_examples, tmp_path):
     def make():
         options = {"work": tmp_path / "work", "out": tmp_path / "bundle", "galaxies": 64, "hosted": 4, "disks": 2}
         options["hosts"] = simulated_examples / "gz_decals_jpg" / "jpg"
-        options |= {"drawn": tmp_path / "drawn", "plain": tmp_path / "plain"}
+        options["drawn"] = simulated_examples / "galaxy_builder" / "drawn"
+        options["plain"] = simulated_examples / "gz2_pictures" / "non_spirals"
         command = [f"--{key}={value}" for key, value in options.items()]
         settings = ["train.epochs=1", "data.workers=0", "data.batch_size=8", "train.progress=false"]
         return subprocess.run(
@@ -27,20 +28,6 @@ def test_from_seeds_to_a_bundle(simulated_examples, tmp_path):
             text=True,
             check=False,
         )
-
-    for kind, source, names in (
-        (
-            "drawn",
-            simulated_examples / "galaxy_builder" / "drawn",
-            ["587741722819494015.json", "587741722819494015.npz"],
-        ),
-        ("plain", simulated_examples / "gz2_pictures" / "non_spirals", ["*.jpg"]),
-    ):
-        (tmp_path / kind).mkdir()
-        for path in [path for name in names for path in sorted(source.glob(name))[:2]]:
-            (tmp_path / kind / path.name).symlink_to(path.resolve())
-    catalog = "dr7objid,petro_theta_arcsec\n587741722819494015,13.9\n"
-    (tmp_path / "drawn" / "catalog.csv").write_text(catalog)
 
     first = make()
     assert first.returncode == 0, first.stderr

@@ -29,7 +29,8 @@ import torch
 from zoobot_3d.catalog.reading import assign_split, read_catalog
 from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import Zoobot3DError
-from zoobot_3d.infer.bundle import BundleInfo, describe, load_bundle, save_bundle
+from zoobot_3d.infer.bundle import BundleInfo, load_bundle, save_bundle
+from zoobot_3d.infer.description import describe
 from zoobot_3d.io import write_atomic, write_parquet
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.train import train
