@@ -1,4 +1,5 @@
 import os
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -186,6 +187,7 @@ def test_outside_the_field_masks_are_nan(out):
 def test_names_that_a_header_cannot_hold(segmenter, tmp_path, name):
     draw(tmp_path / "a.jpg", 0)
     galaxies = list_galaxies(tmp_path / "a.jpg").assign(id=name)
+    warnings.simplefilter("error")
     summary = predict(galaxies, segmenter, tmp_path / "out", masks="fits")
     assert (summary.predicted, summary.unwritten) == (1, 0)
     (path,) = (tmp_path / "out" / "masks").glob("*.fits")

@@ -5,6 +5,7 @@ Shared by the steps that turn files into other files. Knows nothing of what is i
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
@@ -14,9 +15,12 @@ from pathlib import Path
 import pandas as pd
 
 from zoobot_3d import io
-from zoobot_3d.errors import Zoobot3DError
+from zoobot_3d.errors import BadFileError, Zoobot3DError
 
 __all__ = ["ExtractSummary", "file_stamp", "reason_for", "remove_leftovers", "summarize", "table_stem"]
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that reading never has."""
 
 _LINES = 10  # reasons in a summary's text; all are in the list of failures
 
@@ -81,16 +85,29 @@ def summarize(out: Path, rows: pd.DataFrame, skipped: int, failed_csv: Path) -> 
 
 
 def reason_for(error: Exception, path: str, name: str) -> str:
-    """Return an error's first line, with the file as the user's tables name it: relative, the same wherever data lie.
+    """Say in a line why one galaxy or file of a batch failed, so that the batch can go on with the others.
 
-    An exception that is not the package's own is a library's or a bug; its type is named too.
+    Parameters
+    ----------
+    error : Exception
+        What was raised, of whatever type. One that is not the package's own is a library's or a bug: its type is named,
+        and its first line.
+    path, name : str
+        The file, and how the user's tables name it: relative, the same wherever the data lie.
+
+    Raises
+    ------
+    BadFileError
+        If the error is of the disk that is written to, and the others would fail as well.
     """
-    if isinstance(error, Zoobot3DError):
-        return str(error).replace(path, name) if path else str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        what = f"{error.strerror or error}"
+        raise BadFileError(error.filename or name or path, what, "make space; the same command goes on") from error
     first = next(iter(str(error).strip().splitlines()), "")
-    return (
-        f"{name}: {type(error).__name__}: {first}".replace(path, name) if path else f"{type(error).__name__}: {first}"
-    )
+    if not isinstance(error, Zoobot3DError):
+        first = f"{type(error).__name__}: {first}".removesuffix(": ")
+        first = f"{name}: {first}" if path and path not in first else first
+    return first.replace(path, name) if path else first
 
 
 def _kind(reason: str) -> str:

@@ -25,11 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoobot_3d.catalog.galaxy_files import galaxy_files, has_labels, vote_counts
 from zoobot_3d.catalog.reading import catalog_root, read_catalog, split_of
+from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.config.schema import DataConfig
 from zoobot_3d.dataset.sample import HalfVotes, Sample, read_half_votes, read_sample
 from zoobot_3d.dataset.samplers import EpochOrder, RankShare, epoch_counts
-from zoobot_3d.errors import CatalogError, Zoobot3DError
+from zoobot_3d.errors import CatalogError
 from zoobot_3d.schema import COL_ID, COL_PIXSCALE, GZ_FIELD_PX, vote_columns
 
 __all__ = ["HalfVotes", "MaskDataModule", "MaskDataset"]
@@ -198,10 +199,11 @@ class MaskDataset(Dataset[dict[str, Any]]):
         galaxy = self._galaxies[index]
         try:
             result = read_sample(galaxy, self.input_size, self.field_fraction), ""
-        except Zoobot3DError as error:
+        except Exception as error:  # a bug too: one galaxy must not stop the others
+            reason = reason_for(error, "", "")
             if self.on_error == "raise":
-                raise CatalogError(f"{galaxy}: {error}") from error
-            result = Sample.blank(self.input_size), f"{galaxy}: {error}"
+                raise CatalogError(f"{galaxy}: {reason}") from error
+            result = Sample.blank(self.input_size), f"{galaxy}: {reason}"
         if self._cache is not None:
             self._cache[index] = result
         return result

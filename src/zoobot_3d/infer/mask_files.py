@@ -111,7 +111,7 @@ def _save_fits(
     cards: dict[str, Any] = {
         "OBJECT": (str(row["id"]), "galaxy"),
         "MODEL": (str(run.get("model", "")), "network"),
-        "BUNDLE": (str(run.get("bundle", ""))[:16], "first digits of the bundle's hash, as in run.json"),
+        "BUNDLE": (str(run.get("bundle", ""))[:16], "start of the bundle's hash in run.json"),
         "CREATOR": (f"{io.MASK_CREATOR} {run.get('zoobot_3d', '')}".strip(), "software"),
         "DATE": (str(run.get("date", "")), "start of the prediction, UTC"),
         "FIELD": (float(row["field"]), "side of the field seen / side of the picture"),

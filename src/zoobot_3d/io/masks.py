@@ -61,11 +61,13 @@ def write_mask_fits(
 
     Notes
     -----
-    HDU 0 holds no image. The others are named ``SPIRAL``, ``BAR``, and with ``sigma`` ``SPIRAL_SIGMA``, ``BAR_SIGMA``.
+    HDU 0 holds the same cards and WCS, and no image. The others are named ``SPIRAL``, ``BAR``, and with ``sigma``
+    ``SPIRAL_SIGMA``, ``BAR_SIGMA``.
     """
     further = [_card(name, value) for name, value in (cards or {}).items()]
     hdus = [fits.PrimaryHDU()]
     hdus[0].header.extend(further)
+    place(hdus[0], grid, scaled)
     planes = [(name.upper(), plane, meaning) for name, plane in zip(CLASSES, masks, strict=True)]
     if sigma is not None:
         planes += [
@@ -90,7 +92,7 @@ def _card(keyword: str, content: Any) -> fits.Card:
         value = "".join(c if " " <= c <= "~" else "?" for c in value)
         while len(value.replace("'", "''")) > 68:  # a quote counts twice
             value = value[:-1]
-        comment = comment[: max(0, 80 - 13 - max(8, len(value.replace("'", "''"))) - 2)]
+        comment = comment[: max(0, 67 - max(20, len(value.replace("'", "''")) + 2))]
     return fits.Card(keyword, value, comment)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from zoobot_3d import io, schema
 from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize, table_stem
 from zoobot_3d.compute.shards import check_cluster, sharded
-from zoobot_3d.errors import BadFileError, CatalogError, Zoobot3DError
+from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.marks.gz3d import read_gz3d
 from zoobot_3d.marks.gz3d_summary import read_gz3d_summary
 from zoobot_3d.marks.gz3d_writer import METADATA_COLUMNS
@@ -101,7 +101,7 @@ def _write_marks(rows: pd.DataFrame, out: str) -> pd.DataFrame:
         error = None
         try:
             read_gz3d(row["path"]).marks.to_json(Path(out) / f"{row['stem']}.json")
-        except Zoobot3DError as reason:
+        except Exception as reason:  # one file must not stop the others
             error = reason_for(reason, row["path"], row["id"])
         results.append({"id": row["id"], "error": error})
     return pd.DataFrame(results)
@@ -113,7 +113,7 @@ def _marks_rows(rows: pd.DataFrame) -> pd.DataFrame:
     for row in rows.to_dict("records"):
         try:
             results.append({"id": row["id"], "error": None, **marks_row(row["id"], read_gz3d(row["path"]).marks)})
-        except Zoobot3DError as reason:
+        except Exception as reason:  # one file must not stop the others
             results.append({"id": row["id"], "error": reason_for(reason, row["path"], row["id"]), "file": row["id"]})
     return pd.DataFrame(results)
 
@@ -209,7 +209,7 @@ def _catalog_rows(rows: pd.DataFrame) -> pd.DataFrame:
             result |= {name: galaxy.metadata[name] for name in _METADATA}
             result |= {f"n_asked_{name}": n for name, n in galaxy.n_asked.items()}
             result |= {f"n_marked_{name}": n for name, n in galaxy.n_marked.items()}
-        except Zoobot3DError as reason:
+        except Exception as reason:  # one file must not stop the others
             result["error"] = reason_for(reason, row["path"], row["id"])
         results.append(result)
     return pd.DataFrame(results)

@@ -22,7 +22,7 @@ from zoobot_3d.catalog.galaxy_files import galaxy_files
 from zoobot_3d.catalog.reading import catalog_root, read_catalog
 from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize
 from zoobot_3d.compute.shards import check_cluster, sharded
-from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
+from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.schema import COL_BAR_MASK, COL_MARKS, COL_PIXSCALE, COL_SPIRAL_MASK, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
@@ -192,7 +192,7 @@ def _write_masks(rows: pd.DataFrame, folder: str, base: str, how: dict[str, str]
         result: dict[str, Any] = {"id": row["id"], "error": None, COL_MARKS: row[COL_MARKS]}
         try:
             result |= {"marks_bytes": row["marks_bytes"], **_write_one(row, Path(folder), Path(base), how, size)}
-        except Zoobot3DError as reason:
+        except Exception as reason:  # one file must not stop the others
             result["error"] = reason_for(reason, row["path"], row[COL_MARKS])
         results.append(result)
     return pd.DataFrame(results).reindex(columns=["error", *_types(how["format"])])

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io
-from zoobot_3d.errors import BadFileError, CatalogError, Zoobot3DError
+from zoobot_3d.compute.batch import reason_for
+from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.report import figures
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.rgb import rgb_from_grz
@@ -213,8 +214,8 @@ def predictions(
         row = rows.iloc[index]
         try:
             found[row["id"]] = _picture(root / row["path"])
-        except Zoobot3DError as error:
-            reason = str(error)
+        except Exception as error:  # one picture must not stop the others
+            reason = reason_for(error, str(root / row["path"]), row["path"])
         if len(found) == count:
             break
     if not found:

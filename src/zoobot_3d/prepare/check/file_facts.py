@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io, schema
+from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.errors import BadFileError, Zoobot3DError
 from zoobot_3d.marks.gz3d_summary import read_gz3d_summary
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
@@ -63,7 +64,7 @@ def read_facts(rows: pd.DataFrame, root: str) -> pd.DataFrame:
         except Zoobot3DError as error:
             facts = {"kind": "unreadable", "detail": str(error).replace(f"{path}: ", "")}
         except Exception as error:  # whatever a library makes of broken bytes, the other files are still to be read
-            facts = {"kind": "unreadable", "detail": " ".join(f"{type(error).__name__}: {error}".split())}
+            facts = {"kind": "unreadable", "detail": reason_for(error, "", "")}
         results.append({"id": row["id"], "error": None, **facts})
     return pd.DataFrame(results).reindex(columns=list(FACTS))
 
