@@ -49,7 +49,9 @@ def test_marks(gz3d, tmp_path, monkeypatch, error, out):
     summary = extract_marks(gz3d, tmp_path / out, progress=False)
     assert (summary.done, summary.failed) == (2, 1)
     (row,) = pd.read_csv(summary.failed_csv).to_dict("records")
-    assert row["file"] == bad and row["reason"].startswith(f"{bad}: {type(error).__name__}") and "\n" not in row["reason"]
+    assert (
+        row["file"] == bad and row["reason"].startswith(f"{bad}: {type(error).__name__}") and "\n" not in row["reason"]
+    )
 
 
 def test_the_catalogue(gz3d, tmp_path, monkeypatch, error):

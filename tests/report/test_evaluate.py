@@ -99,6 +99,8 @@ def test_no_rows_in_a_split(survey, tiny_bundle, tmp_path):
 def test_table_has_a_row_for_every_measure(dataset, segmenter):
     table = evaluate(segmenter, dataset).table()
     assert len(table) == 1 + 2 * 5 and all(len(row) == 4 for row in table)
+    binary = evaluate(segmenter, dataset).binary_table()
+    assert len(binary) == 1 + 2 * 2 and all(len(row) == 5 for row in binary)
 
 
 class Constant(torch.nn.Module):

@@ -53,6 +53,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     options = {"split": args.split, "root": args.root, "tta": args.tta, "seed": args.seed}
     evaluation = evaluate_catalog(args.catalog, args.bundle, **options)
     print_table(evaluation.table(), f"{evaluation.n_galaxies} galaxies, {evaluation.n_failed} unreadable")
+    print_table(evaluation.binary_table(), "binary masks: pixels of at least this fraction of volunteers")
     if args.out is not None:
         io.write_atomic(Path(args.out) / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
         curve = figures.reliability(evaluation.reliability, evaluation.calibration_error)
@@ -128,8 +129,9 @@ COMMANDS = (
         "evaluate",
         "measure a bundle on galaxies with marks",
         "Compares predicted fractions with those of volunteers, over the pixels of all galaxies: intersection over "
-        "union (IoU), mean absolute error, calibration error. Beside them stands how well one random half of the "
-        "volunteers predicts the other half. Errors are standard errors from the scatter among galaxies.",
+        "union (IoU), mean absolute error, calibration error, and precision and recall of binary masks at thresholds "
+        "of 0.2 and 0.5. Beside them stands how well one random half of the volunteers predicts the other half. Errors "
+        "are standard errors from the scatter among galaxies.",
         f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation --per-galaxy",
         _evaluate_options,
         _evaluate,

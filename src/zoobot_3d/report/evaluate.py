@@ -18,6 +18,7 @@ from zoobot_3d.catalog.reading import catalog_root, read_catalog, split_of
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.networks.metrics import SegmentationMetrics
+from zoobot_3d.report.binary_masks import BinaryScores
 from zoobot_3d.report.evaluation import Evaluation
 from zoobot_3d.report.galaxy_scores import GalaxyScores
 from zoobot_3d.report.reliability import Reliability
@@ -71,6 +72,7 @@ def evaluate(
         If no galaxy of the dataset has a picture and marks.
     """
     model, ceiling, reliability, galaxies = SegmentationMetrics(), SegmentationMetrics(), Reliability(), GalaxyScores()
+    binary, binary_ceiling = BinaryScores(), BinaryScores()
     datasets = list(dataset) if isinstance(dataset, Sequence) else [dataset] * len(segmenter.bundles)
     failures: dict[str, str] = {}
     for first, items in batches(datasets[0], segmenter.batch_size):
@@ -80,6 +82,7 @@ def evaluate(
         n_asked = torch.stack([item["n_asked"] for item in items])
         model.update(torch.from_numpy(fraction), votes, n_asked)
         reliability.update(fraction, votes.numpy(), n_asked.numpy())
+        binary.update(fraction, votes.numpy(), n_asked.numpy())
         for row, item in enumerate(items):
             if not (n_asked[row] > 0).any():
                 continue
@@ -87,6 +90,7 @@ def evaluate(
             against = None if halves is None else _against_each_other(halves, item["n_asked"].numpy())
             if against is not None:
                 ceiling.update(*(torch.from_numpy(array)[None] for array in against))
+                binary_ceiling.update(*(array[None] for array in against))
             galaxies.add(first + row, item["id"], (fraction[row], votes[row].numpy(), n_asked[row].numpy()), against)
         if progress is not None:
             progress(len(items))
@@ -97,8 +101,8 @@ def evaluate(
     return Evaluation(
         n_galaxies=len(galaxies),
         n_failed=len(failures),
-        model={name: float(value) for name, value in model.compute().items()},
-        ceiling={name: float(value) for name, value in ceiling.compute().items()},
+        model={name: float(value) for name, value in model.compute().items()} | binary.compute(),
+        ceiling={name: float(value) for name, value in ceiling.compute().items()} | binary_ceiling.compute(),
         reliability=curves,
         calibration_error=errors,
         failures=failures,

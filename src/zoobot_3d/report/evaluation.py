@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from zoobot_3d.report.binary_masks import THRESHOLDS
 from zoobot_3d.schema import CLASSES
 
 __all__ = ["Evaluation", "with_error"]
@@ -23,7 +24,9 @@ class Evaluation:
     n_galaxies, n_failed : int
         Galaxies measured, and those whose picture or marks could not be read.
     model : dict
-        ``<class>_mae``, ``_iou_0``, ``_iou_0.2``, ``_soft_iou``: model against all volunteers.
+        ``<class>_mae``, ``_iou_0``, ``_iou_0.2``, ``_soft_iou``: model against all volunteers. ``_precision_0.2``,
+        ``_recall_0.2``, ``_precision_0.5``, ``_recall_0.5``: both cut at this fraction, see
+        `zoobot_3d.report.binary_masks`.
     ceiling : dict
         The same of one random half of the volunteers against the other; halves are noisier than the whole, so a model
         can do better.
@@ -86,6 +89,17 @@ class Evaluation:
                 ]
                 rows.append([f"{name}: {label}", *told, ratio])
             rows.append([f"{name}: calibration error", f"{self.calibration_error[name]:.3f}", "", ""])
+        return rows
+
+    def binary_table(self) -> list[list[str]]:
+        """Return rows of text under a header: precision and recall of binary masks at each threshold."""
+        rows = [["", *(f"{who} {score}" for who in ("model", "halves'") for score in ("precision", "recall"))]]
+        for name in CLASSES:
+            for threshold in THRESHOLDS:
+                keys = [f"{name}_{score}_{threshold:g}" for score in ("precision", "recall")]
+                found = [scores.get(key, math.nan) for scores in (self.model, self.ceiling) for key in keys]
+                cells = ["-" if math.isnan(value) else f"{value:.2f}" for value in found]
+                rows.append([f"{name} at {threshold:g}", *cells])
         return rows
 
 
