@@ -107,7 +107,7 @@ def test_votes_on_several_devices(tmp_path):
 
 def test_yaml_round_trip(tmp_path):
     config = Config(
-        data=DataConfig(votes=("dr8",), root="x"), train=TrainConfig(max_minutes=2.5, class_weights=(1.0, 3.0))
+        data=DataConfig(votes=("dr8",), root="x"), train=TrainConfig(max_steps=25, class_weights=(1.0, 3.0))
     )
     (tmp_path / "c.yaml").write_text(config_to_yaml(config))
     assert load_config(tmp_path / "c.yaml") == config

@@ -122,14 +122,14 @@ def test_two_nodes_as_srun_starts_them(survey, alone, tmp_path):
 
 @pytest.mark.slow  # two processes import torch and train
 def test_processes_stop_together_and_know_each_others_failures(survey, tmp_path):
-    """The clock of the first one counts; a galaxy that only the second one met is in failed.csv."""
+    """The steps of both count together; a galaxy that only the second one met is in failed.csv."""
     bad = pd.read_parquet(survey)
     bad.loc[bad["split"] == "train", "relative_desi_jpg_loc"] = [f"jpg/none{i}.jpg" for i in range(4)] + list(
         bad.loc[bad["split"] == "train", "relative_desi_jpg_loc"][4:]
     )
     catalog = survey.with_name("bad.parquet")
     bad.to_parquet(catalog)
-    config = settings(survey, 4, devices=2, epochs=1000, max_minutes=0.05, patience=0)
+    config = settings(survey, 4, devices=2, epochs=1000, max_steps=6, patience=0)
     config = replace(config, data=replace(config.data, catalog=str(catalog)))
     out = tmp_path / "out"
     subprocess.run(command(config, out), env=environment(), check=True, timeout=240, capture_output=True)

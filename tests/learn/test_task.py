@@ -143,16 +143,6 @@ def test_validation_pictures_are_only_scaled_to_one():
     assert torch.equal(seen[0], batch["image"].float() / 255)
 
 
-@pytest.mark.parametrize(("fraction", "moves"), [(0.0, True), (1.0, False)])
-def test_nothing_is_learned_when_time_is_up(fraction, moves):
-    task = make_task(lr=0.1)
-    task.time_fraction = lambda: fraction
-    before = torch.cat([p.detach().flatten() for p in task.model.parameters()])
-    quiet_trainer(max_epochs=1).fit(task, train_dataloaders=loader(*[make_batch()] * 3))
-    after = torch.cat([p.detach().flatten() for p in task.model.parameters()])
-    assert torch.equal(before, after) is not moves
-
-
 def test_forward_gives_fractions():
     fractions = make_task("beta_binomial")(torch.rand(2, 3, 32, 32))
     assert fractions.shape == (2, 2, 32, 32)

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import os
 import re
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -134,15 +135,25 @@ def valid_keys() -> list[str]:
 
 
 def setting_help() -> str:
-    """Every key with its default and what it means, a line each, for the help of ``zoobot3d train``."""
+    """Return every key with its default and its meaning, for the help of ``zoobot3d train``."""
     lines = []
     for group in _groups():
         section = typing.get_type_hints(Config)[group]
         defaults, meanings = section(), _attribute_docs(section)
         for key in dataclasses.fields(section):
             default = getattr(defaults, key.name)
-            lines.append(f"  --{group}.{key.name} ({default})\n      {meanings[key.name]}")
+            meaning = textwrap.fill(meanings[key.name], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            lines.append(f"  --{group}.{key.name}{_default(default)}\n{meaning}")
     return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    """Write a default value as it is given on the command line; nothing for an empty one."""
+    if value is None or value in ((), {}):
+        return ""
+    if isinstance(value, bool):
+        return f" (default: {str(value).lower()})"
+    return f" (default: {list(value) if isinstance(value, tuple) else value})"
 
 
 def _attribute_docs(section: type) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a training run can be told: typed, frozen dataclasses, with the unit and default of every key, once.
+"""The settings of a training: frozen dataclasses, with the meaning, unit and default of every key.
 
 A value out of range is a `ConfigError` that names the key. Files and command lines fill them through
 `zoobot_3d.config.reading`. Knows nothing of torch, models or files.
@@ -22,9 +22,9 @@ class ModelConfig:
     name : str
         Network: fast_unet, mobile_unet or published_unet.
     options : dict
-        What the network's builder takes beside the number of channels, e.g. {width: 24}.
+        Options of the network, e.g. {width: 24}. They depend on model.name.
     vote_dropout : float
-        Part of the pooled channels that the vote head leaves out at a time in training (used with data.votes).
+        Fraction of the pooled channels that the vote head drops at random in training. Used with data.votes.
     """
 
     name: str = "fast_unet"
@@ -44,37 +44,40 @@ class DataConfig:
     Attributes
     ----------
     catalog : str
-        Master catalogue (Parquet or CSV), one row per galaxy.
+        Master catalogue (Parquet or CSV), with one row per galaxy.
     root : str or None
-        Folder that the catalogue's relative paths start from; by default the catalogue's own, or the one above if that
-        is called data.
+        Folder that relative paths in the catalogue start from. By default the folder of the catalogue, or the one above
+        if that folder is called data.
     input_size : int
-        Side in pixels of what the network sees.
+        Side in pixels of the network's input.
     field_fraction : float
-        Central part of the 424-px Galaxy Zoo field that the network sees: a fraction of its side, never of its area.
+        Central fraction of the 424 px Galaxy Zoo field that the network sees. It is a fraction of the side, not of the
+        area.
     batch_size : int
-        Galaxies per step and device.
+        Galaxies per batch on each device.
     workers : int
-        Processes that decode pictures; 0 decodes in the training process.
+        Processes that decode pictures. With 0, the training process decodes them.
     cache : str
-        ram keeps every decoded galaxy in memory (input_size^2 x 7 bytes each), so later epochs decode nothing.
+        none, or ram, which keeps every decoded galaxy in memory (7 bytes per pixel of the input), so that each is
+        decoded once.
     on_error : str
-        What a galaxy that cannot be read does: skip leaves it out with a warning, raise ends the run.
+        What happens with a galaxy that cannot be read: skip leaves it out with a warning, raise ends the training.
     votes : tuple of str
-        Galaxy Zoo campaigns (dr12, dr5, dr8, gz2) whose questions a second head learns to answer, from the catalogue's
-        columns of votes. Galaxies with votes and no marks then take part too. Empty: masks alone are learned.
+        Galaxy Zoo campaigns (dr12, dr5, dr8, gz2) whose questions a second head learns to answer, from the columns of
+        votes in the catalogue. Galaxies with votes but without marks then take part. Empty to learn masks alone.
     hide_votes_of_marked : bool
-        Take galaxies that have marks as if they had no votes, so that what votes teach comes from other galaxies.
+        Ignore the votes of galaxies that have marks, so that votes and marks come from different galaxies.
     group_shares : dict
-        Parts of an epoch that groups of training galaxies make up, by the name in the catalogue's column ``group``,
-        e.g. ``{real: 0.25}``; the galaxies of all other groups share the rest. Empty: each galaxy as often as any.
+        Fraction of an epoch for each group of training galaxies, named in the column group of the catalogue, e.g.
+        {real: 0.25}. Galaxies of all other groups share the rest. Empty to show all galaxies equally often.
     marked_share : float
-        Part of the training galaxies shown that have marks; the kind that is too rare is shown more often. 0 shows each
-        galaxy equally often. Every batch has about this part.
+        Fraction of the training galaxies in each batch that have marks. The rarer kind is repeated. With 0, all
+        galaxies are shown equally often.
     epoch_size : int
-        Galaxies shown between two validations, of which all have their turn; 0 shows each galaxy at least once.
+        Galaxies between two validations. With 0, each galaxy is shown at least once in an epoch.
     augment : bool
-        Rotate, flip, scale, shift and jitter the training galaxies; validation and test never are.
+        Rotate, flip, scale, shift and shade the training galaxies at random. Validation and test galaxies are never
+        changed.
     """
 
     catalog: str = DEFAULT_MASTER
@@ -133,73 +136,73 @@ class TrainConfig:
     Attributes
     ----------
     loss : str
-        Loss: bce, beta_binomial, l1 or mse.
+        Loss: bce (binomial likelihood of the votes), beta_binomial, l1 or mse.
     class_weights : tuple of float
-        Weights of the classes, spiral and bar, in the loss.
+        Weights of the two classes, spiral and bar, in the loss.
     vote_weight : float
-        Weight of the loss of votes beside that of masks, which has weight 1 (used with data.votes). At 1 both pull at
-        the encoder about as hard.
+        Weight of the loss of votes relative to that of masks. Used with data.votes. With 1, both have gradients of
+        about the same size in the encoder.
     lr : float
-        Peak learning rate of AdamW.
+        Largest learning rate of the optimizer AdamW.
     weight_decay : float
-        Weight decay of AdamW, not applied to biases and normalization.
+        Weight decay of AdamW. Biases and normalization layers have none.
     epochs : int
-        Passes over the training galaxies, at most.
+        Largest number of passes over the training galaxies.
     max_steps : int
-        Steps of the optimizer, at most; -1 leaves it to epochs.
-    max_minutes : float or None
-        Wall-clock limit of training in minutes, resumed runs counted in. The learning rate falls with whichever of
-        epochs, max_steps and minutes runs out first, so a run stopped by the clock has settled too.
+        Largest number of optimizer steps. With -1, epochs alone decide.
     warmup : float
-        Part of all steps in which the learning rate rises linearly; the rest is half a cosine down to 0.
+        Fraction of all steps in which the learning rate rises linearly. It then falls to 0 as half a cosine.
     patience : int
-        Epochs without a better validation loss after which training stops; 0 never stops early.
+        Epochs without a smaller validation loss after which training stops. With 0, it never stops early.
     accumulate : int
-        Batches whose gradients are averaged into one step: the effect of a larger batch in the memory of a small one.
+        Batches whose gradients are averaged into one step. This has the effect of a larger batch in the memory of a
+        small one.
     clip : float
-        Norm that gradients are clipped to; 0 leaves them as they are.
+        Largest norm of the gradients; larger gradients are scaled down to it. With 0, gradients are not limited.
     ema : float
-        Decay per step of the running mean of weights that is validated and kept; 0 uses the raw weights. It rises from
-        0.1 at the first step, so that the random start is forgotten at once.
+        Decay per step of the exponential average of the weights, which is validated and kept. It rises from 0.1 at the
+        first step to this value. With 0, the weights themselves are kept.
     bend : float
-        Scatter of smooth shifts by which training pictures and masks are bent, as a fraction of the side of what the
-        network sees: makes arms of simulated galaxies as uneven as real ones (0.015), and learning slower; 0 is none.
+        Scatter of random smooth shifts that bend training pictures and masks, as a fraction of the input's side. 0.015
+        makes simulated arms as uneven as real ones, and learning slower. With 0, nothing is bent.
     zoom : float
-        Largest random magnification and shrinkage of training pictures, at least 1; drawn log-uniformly. Larger values
-        make a network that is used on galaxies of all sizes in the picture.
+        Largest random factor by which training pictures are enlarged or reduced, at least 1. Larger values train a
+        network for galaxies of all sizes in the picture.
     squash : float
-        Least factor by which half of the training galaxies are narrowed along a random direction, as if their disks
-        were more inclined; 1 is none.
+        Smallest factor by which half of the training galaxies are compressed along a random direction, as if they were
+        more inclined. With 1, none are.
     grey : float
-        Part of the training pictures that lose their colour, so that the network can be used on pictures of one band.
+        Fraction of the training pictures that are made grey, to train a network for pictures of a single band.
     photometric : float
-        Strength of the random changes of brightness, colour, sharpness and noise; 1 is mild, 0 is none.
+        Strength of random changes of brightness, colour, sharpness and noise. 1 is mild, 0 is none.
     precision : str
-        32-true, bf16-mixed or 16-mixed.
+        Arithmetic: 32-true, bf16-mixed or 16-mixed.
     accelerator : str
-        auto, cpu, gpu or mps.
+        Device: auto, cpu, gpu or mps.
     devices : int
-        Number of devices on each machine, one process each; -1 takes all. With accelerator cpu, number of processes.
+        Number of devices on each machine, with one process each. -1 uses all. With accelerator cpu, the number of
+        processes.
     num_nodes : int
-        Number of machines; see the cluster page of the documentation.
+        Number of machines; see the page on clusters in the documentation.
     strategy : str
-        How several processes work together: auto is ddp, where each has a copy of the network and gradients are
-        averaged; ddp_find_unused_parameters_true is for networks of which a batch may leave parts unused.
+        How several processes work together. auto is ddp, in which each process has a copy of the network and gradients
+        are averaged. ddp_find_unused_parameters_true is needed if a batch may leave parts of the network unused.
     logger : str
-        What is written beside the CSV: tensorboard, or wandb (Weights & Biases; extra wandb; WANDB_MODE=offline keeps
-        it on this disk). Both get pictures of some validation galaxies beside volunteers and model.
+        Log that is written besides CSV: tensorboard, or wandb (Weights & Biases; needs the extra wandb; with
+        WANDB_MODE=offline it stays on this disk). Both show some validation galaxies with volunteers and model.
     seed : int
-        Seed of weights, shuffling and augmentation.
+        Seed of weights, order and augmentation.
     init : str or None
-        Folder of a bundle to fine-tune. What is not given of its network (any model key), loss, input_size and
-        field_fraction is taken from it.
+        Bundle to fine-tune, or default for the one in the package. The network, loss, input_size and field_fraction are
+        taken from it unless you give them.
     freeze_encoder : int or str
-        Epochs, from the first, in which the encoder stays as it is, batch norms too; all never lets it move.
+        Number of epochs at the start in which the encoder is frozen, with its batch normalization. all freezes it
+        throughout.
     frozen_levels : int
-        Levels of the encoder, from the picture, that never move, as if train.freeze_encoder were all for them alone.
+        Number of levels of the encoder, from the picture on, that are frozen throughout.
     layer_decay : float
-        Factor on the learning rate from each level of the network to the next, from the head, which has train.lr, down
-        the decoder to the encoder's first level; 1 is the same rate for all.
+        Factor on the learning rate from each level of the network to the next, from the head through the decoder to the
+        first level of the encoder. With 1, all levels have the same rate.
     progress : bool
         Show a progress bar.
     """
@@ -211,7 +214,6 @@ class TrainConfig:
     weight_decay: float = 0.05
     epochs: int = 60
     max_steps: int = -1
-    max_minutes: float | None = None
     warmup: float = 0.05
     patience: int = 10
     accumulate: int = 1
@@ -260,8 +262,6 @@ class TrainConfig:
             raise ConfigError(f"train.ema: {self.ema} is not in [0, 1); 0 turns weight averaging off")
         if self.max_steps != -1:
             _at_least("train.max_steps", self.max_steps, 1)
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ConfigError(f"train.max_minutes: {self.max_minutes} is not above 0; leave it out for no limit")
         if self.devices != -1:
             _at_least("train.devices", self.devices, 1)
         if self.freeze_encoder != "all":
@@ -278,7 +278,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a training run is told.
+    """All settings of a training.
 
     Attributes
     ----------

@@ -24,47 +24,32 @@ __all__ = ["AtomicCheckpoints", "Limit", "Progress", "running_mean"]
 
 
 class Limit(Callback):
-    """Stops after a number of steps or minutes, with a last validation; counts resumed runs in.
+    """Stops after a number of steps, with a last validation, and measures the time of training over resumed runs.
 
     Parameters
     ----------
     max_steps : int
         Steps of the optimizer; -1 for no limit.
-    max_minutes : float or None
-        Wall-clock minutes of training.
     """
 
-    def __init__(self, max_steps: int, max_minutes: float | None) -> None:
+    def __init__(self, max_steps: int) -> None:
         self.max_steps = max_steps
-        self.max_seconds = None if max_minutes is None else 60 * max_minutes
         self._before, self._started = 0.0, time.monotonic()
-        self._agreed: float | None = None
 
     @property
     def elapsed(self) -> float:
         """Seconds of training so far."""
         return self._before + time.monotonic() - self._started
 
-    def time_fraction(self) -> float:
-        """Part of the allowed time that has passed; 0 if there is no limit. The same in all processes of a run."""
-        if self.max_seconds is None:
-            return 0.0
-        return min(self.elapsed / self.max_seconds, 1.0) if self._agreed is None else self._agreed
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Let all processes go by the first one's clock: with other learning rates their networks would part."""
-        if self.max_seconds is not None and trainer.world_size > 1:
-            self._agreed = trainer.strategy.broadcast(min(self.elapsed / self.max_seconds, 1.0))
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop when steps or time are used up."""
-        if self.time_fraction() >= 1 or 0 < self.max_steps <= trainer.global_step:
+        """Stop when the steps are used up."""
+        if 0 < self.max_steps <= trainer.global_step:
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:

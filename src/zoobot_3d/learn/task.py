@@ -6,7 +6,6 @@ Knows networks, losses, metrics and augmentation; must not know files, catalogue
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,11 +80,6 @@ class SegmentTask(LightningModule):
         Augment training batches.
     vote_loss : DirichletMultinomialLoss, optional
         Of the answers; the model must have a vote head for them.
-
-    Attributes
-    ----------
-    time_fraction : callable
-        Part of the allowed time that has passed, 0-1; the learning rate is at its end when this is 1.
     """
 
     def __init__(
@@ -107,7 +101,6 @@ class SegmentTask(LightningModule):
         self.input_size = input_size
         self.augment: Augment | None = self._new_augment() if augment else None
         self.val_scores, self.test_scores = _Scores(), _Scores()
-        self.time_fraction: Callable[[], float] = lambda: 0.0
 
     def forward(self, image: Tensor) -> Tensor:
         """Predict fractions (B, 2, S, S) in 0-1 from pictures (B, 3, S, S), float in 0-1."""
@@ -176,7 +169,7 @@ class SegmentTask(LightningModule):
         steps = self.total_steps()
 
         def factor(step: int) -> float:
-            return learning_rate_factor(max(step / steps, self.time_fraction()), self.config.warmup)
+            return learning_rate_factor(step / steps, self.config.warmup)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -58,7 +58,6 @@ FREE_TO_CHANGE = (  # where and how fast a run goes may change when it is resume
     "data.root",
     "data.workers",
     "data.cache",
-    "train.max_minutes",
     "train.accelerator",
     "train.logger",
     "train.progress",
@@ -135,8 +134,7 @@ def _train(config: Config, out: Path, resume: bool, callbacks: Sequence[Callback
         _start_from(config, task)
     data = MaskDataModule(config.data, config.train.seed, progress=config.train.progress)
     data.setup()
-    limit = Limit(config.train.max_steps, config.train.max_minutes)
-    task.time_fraction = limit.time_fraction
+    limit = Limit(config.train.max_steps)
     trainer = _trainer(config, out, [limit, *callbacks, ExampleImages(data)])
     if trainer.is_global_zero:
         _claim(config, out, anew=not resume)
