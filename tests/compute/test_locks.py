@@ -22,10 +22,13 @@ with folder_lock(sys.argv[1], "a test"):
     print("held", globals().get("child", ""), sep="\\n", flush=True)
     time.sleep(60)
 """
-FORK = """child = os.fork()
+FORK = """ready, say = os.pipe()
+    child = os.fork()
     if child == 0:
+        os.write(say, b"1")
         time.sleep(60)
-        os._exit(0)"""
+        os._exit(0)
+    os.read(ready, 1)  # the child has begun, and has let go of the lock"""
 
 
 def hold(folder, inside="pass"):
