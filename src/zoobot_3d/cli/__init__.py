@@ -9,7 +9,6 @@ Public: `main`.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import textwrap
@@ -19,7 +18,9 @@ from typing import NoReturn
 from zoobot_3d import __version__
 from zoobot_3d.cli import data, evaluate, export, fetch, figures, imports, predict, recipes, simulated, sweep, train
 from zoobot_3d.cli.command import Command
-from zoobot_3d.errors import ConfigError, Zoobot3DError
+from zoobot_3d.cli.ending import START_AGAIN, status_of
+from zoobot_3d.compute.signals import stoppable
+from zoobot_3d.errors import ConfigError
 
 __all__ = ["COMMANDS", "main"]
 
@@ -114,7 +115,7 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
             continue
         if command.name in chosen:
             command.options(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, stopped=command.stopped)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,21 +130,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 on success; 1 where a command found problems that it looked for (`zoobot3d check`); 2 after a user's mistake,
-        which is explained in one line on stderr; 130 when interrupted.
+        or if the disk is full or cannot be written, which is explained in one line on stderr; 130 after Ctrl-C, 143
+        after SIGTERM.
     """
     arguments = _with_negative_numbers(list(sys.argv[1:] if argv is None else argv))
-    debug = "--debug" in arguments
-    try:
-        args = _parse(arguments)
-        return args.run(args) or 0
-    except Zoobot3DError as error:
-        if debug:
-            raise
-        print(f"zoobot3d: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, e.g. head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("zoobot3d: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    name, stopped = "", START_AGAIN
+    with stoppable():
+        try:
+            args = _parse(arguments)
+            name, stopped = " ".join(filter(None, (args.command, getattr(args, "kind", "")))), args.stopped
+            return args.run(args) or 0
+        except BaseException as error:
+            status = None if "--debug" in arguments else status_of(error, name, stopped)
+            if status is None:
+                raise
+            return status

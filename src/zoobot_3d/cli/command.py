@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from zoobot_3d.cli.ending import GO_ON
+
 __all__ = ["Command", "cluster_option", "positive", "print_table", "report"]
 
 
@@ -24,6 +26,8 @@ class Command:
         Does the work; an integer it returns is the exit status.
     kinds : tuple of Command
         Instead of ``options`` and ``run``: a command of several kinds, as ``zoobot3d fetch gz3d``.
+    stopped : str
+        What is kept, and how to go on, when a signal has stopped it.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Command:
     options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     run: Callable[[argparse.Namespace], int | None] = lambda args: None
     kinds: tuple[Command, ...] = ()
+    stopped: str = GO_ON
 
 
 class Summary(Protocol):

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 
 from zoobot_3d.cli.command import Command, cluster_option, print_table, report
+from zoobot_3d.cli.ending import START_AGAIN
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.schema import DEFAULT_MASTER, GZ_FIELD_PX
 
@@ -241,6 +242,7 @@ COMMANDS = (
         "zoobot3d crossmatch mine.csv catalogues/external_catalog.parquet --out matches.parquet",
         _crossmatch_options,
         _crossmatch,
+        stopped=START_AGAIN,
     ),
     Command(
         "build-master",
@@ -250,6 +252,7 @@ COMMANDS = (
         "zoobot3d build-master matches.parquet --desi catalogues/gz_desi_deep_learning_catalog_friendly.parquet",
         _master_options,
         _master,
+        stopped=START_AGAIN,
     ),
     Command(
         "make-masks",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoobot_3d.cli.command import Command, bundle_options, positive, print_table
+from zoobot_3d.cli.ending import START_AGAIN
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.schema import DEFAULT_MASTER
 
@@ -135,6 +136,7 @@ COMMANDS = (
         f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation --per-galaxy",
         _evaluate_options,
         _evaluate,
+        stopped=START_AGAIN,
     ),
     Command(
         "calibrate",
@@ -145,5 +147,6 @@ COMMANDS = (
         f"zoobot3d calibrate results/bundle survey/{DEFAULT_MASTER}",
         _calibrate_options,
         _calibrate,
+        stopped=START_AGAIN,
     ),
 )

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from zoobot_3d.cli.command import Command, positive
+from zoobot_3d.cli.ending import START_AGAIN
 from zoobot_3d.schema import DEFAULT_MASTER
 
 __all__ = ["COMMANDS"]
@@ -72,6 +73,7 @@ COMMANDS = (
         f"zoobot3d figures comparison survey/{DEFAULT_MASTER} --bundle results/bundle --out grid.png",
         _figures_options,
         _figures,
+        stopped=START_AGAIN,
     ),
     Command(
         "describe",
@@ -81,5 +83,6 @@ COMMANDS = (
         "zoobot3d describe results/bundle",
         _describe_options,
         _describe,
+        stopped=START_AGAIN,
     ),
 )

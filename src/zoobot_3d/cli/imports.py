@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from zoobot_3d.cli.command import Command, positive
+from zoobot_3d.cli.ending import START_AGAIN
 
 __all__ = ["COMMANDS"]
 
@@ -53,6 +54,7 @@ COMMANDS = (
         "zoobot3d import-checkpoint epoch=93-step=1880.ckpt published",
         _import_options,
         _import,
+        stopped=START_AGAIN,
     ),
     Command(
         "import-galaxy-builder",

@@ -172,5 +172,6 @@ COMMANDS = (
         "zoobot3d archive survey --faults 0.3",
         _archive_options,
         _archive,
+        stopped="nothing was changed; its addresses are gone until the same command runs again",
     ),
 )

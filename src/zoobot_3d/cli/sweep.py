@@ -69,5 +69,6 @@ COMMANDS = (
         f"zoobot3d sweep sweep --out sweep --trials 100 --data.catalog survey/{DEFAULT_MASTER}",
         _options,
         _run,
+        stopped="ended trials and the last checkpoint are kept; run the same command again to go on",
     ),
 )

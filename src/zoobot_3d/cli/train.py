@@ -33,14 +33,22 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from pytorch_lightning.utilities import rank_zero_only
-
+    from zoobot_3d.infer.bundle import read_info
+    from zoobot_3d.io import check_regular
     from zoobot_3d.learn.settings import load_config
-    from zoobot_3d.learn.train import train
 
     given = {"train.init": args.init, "train.logger": args.logger}
     settings = [*args.settings, *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    bundle = train(load_config(args.config, settings), args.out, resume=not args.restart)
+    config = load_config(args.config, settings)
+    check_regular(config.data.catalog)  # a wrong path should not cost the loading of torch
+    if config.train.init is not None:
+        read_info(config.train.init)
+
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from zoobot_3d.learn.train import train
+
+    bundle = train(config, args.out, resume=not args.restart)
     rank_zero_only(print)(f"bundle: {bundle}")  # several processes may train together
 
 
@@ -52,5 +60,6 @@ COMMANDS = (
         "zoobot3d train results --config default --data.catalog survey/" + DEFAULT_MASTER,
         _train_options,
         _train,
+        stopped="the last complete epoch is kept; run the same command again to go on",
     ),
 )

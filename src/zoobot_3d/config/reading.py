@@ -34,6 +34,25 @@ __all__ = [
     "valid_keys",
 ]
 
+_OTHER_NAMES = {
+    **dict.fromkeys(("learning_rate", "learningrate", "max_lr", "base_lr"), "train.lr"),
+    **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs", "passes"), "train.epochs"),
+    **dict.fromkeys(("bs", "batchsize", "batch"), "data.batch_size"),
+    **dict.fromkeys(("num_workers", "n_workers"), "data.workers"),
+    **dict.fromkeys(("image_size", "img_size", "resolution"), "data.input_size"),
+    **dict.fromkeys(("catalogue", "csv", "dataset", "data_path", "catalog_path"), "data.catalog"),
+    **dict.fromkeys(("wd", "decay"), "train.weight_decay"),
+    **dict.fromkeys(("arch", "architecture", "encoder", "backbone"), "model.name"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "train.patience"),
+    **dict.fromkeys(("gpus", "n_gpus", "num_gpus"), "train.devices"),
+    **dict.fromkeys(("random_seed", "random_state"), "train.seed"),
+    **dict.fromkeys(("criterion", "loss_function"), "train.loss"),
+    **dict.fromkeys(("checkpoint", "pretrained", "weights", "resume_from"), "train.init"),
+    **dict.fromkeys(("grad_clip", "gradient_clip_val"), "train.clip"),
+    **dict.fromkeys(("max_step", "steps", "num_steps"), "train.max_steps"),
+}
+"""Names that settings have elsewhere."""
+
 _OPEN_ENDED = ("model.options.", "data.group_shares.")  # free dictionaries, whose inner keys the network itself checks
 
 
@@ -225,6 +244,8 @@ def check_key(key: str, where: str = "") -> None:
         return
     if key in _groups():
         raise ConfigError(f"{where}{key}: is a group of keys; set one of them, e.g. {_example(key)}")
+    if other := _OTHER_NAMES.get(key.rpartition(".")[2].lower()):
+        raise ConfigError(f"{where}{key}: no such key; did you mean {other}?")
     # Compare whole keys first, then last parts: "batch_size" alone should lead to "data.batch_size".
     nearest = difflib.get_close_matches(key, keys, 1, 0.6)
     if not nearest:

@@ -51,7 +51,7 @@ class Segmenter:
     Raises
     ------
     ConfigError
-        If there is no bundle.
+        If there is no bundle, or this machine has no such device.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Segmenter:
         self.bundle = self.bundles[0]
         self.batch_size = batch_size
         self.tta = tta
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device)
         self._members = [_Member.of(each, self.device) for each in self.bundles]
 
     def __repr__(self) -> str:
