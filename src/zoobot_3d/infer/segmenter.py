@@ -375,6 +375,28 @@ def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np
     return moved
 
 
+def _device(name: str | None) -> torch.device:
+    """Return the device asked for, or the best there is.
+
+    Raises
+    ------
+    ConfigError
+        If torch knows no such device, or this machine has none.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: no such device; use cpu, cuda or mps") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    if not there.get(device.type, False) or (device.index or 0) >= n_devices:
+        has = [kind for kind, is_there in there.items() if is_there]
+        raise ConfigError(f"--device {name}: not on this machine with this build of torch; it has {', '.join(has)}")
+    return device
+
+
 def load_segmenter(
     bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = DEFAULT,
     *,
