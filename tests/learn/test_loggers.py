@@ -109,12 +109,12 @@ def test_without_wandb(catalog, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_chooses(tmp_path, monkeypatch, capsys):
+def test_the_command_line_chooses(catalog, tmp_path, monkeypatch, capsys):
     chosen = []
     monkeypatch.setattr(
         "zoobot_3d.learn.train.train", lambda config, out, resume: chosen.append(config.train.logger) or out
     )
-    settings = [str(tmp_path / "run"), "--data.catalog", "catalog.parquet"]
+    settings = [str(tmp_path / "run"), "--data.catalog", str(catalog)]
     assert cli.main(["train", *settings, "--logger", "wandb"]) == 0
     assert cli.main(["train", *settings]) == 0
     assert chosen == ["wandb", "tensorboard"]
