@@ -1,6 +1,6 @@
-"""What do real galaxies that volunteers drew on teach a model that has seen simulated ones? Five-fold cross-validation.
+"""What do real galaxies that volunteers drew on teach a model that has seen simulated ones? By cross-validation.
 
-    python benchmarks/real_bridge.py --catalog weights/survey/data/weights.parquet --start SIMULATED \\
+    python benchmarks/real_bridge.py --catalog weights/survey/data/weights.parquet --start SIMULATED
         --folder ../shared/realdata/galaxy_builder/drawn [--ways both half] [--seeds 0 1] [--pictures 9600]
 
 ``--catalog`` is what `make weights` learns from; ``--start`` a bundle that has learned from its simulated galaxies
@@ -26,7 +26,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from drawn import FOLDS, fold, judge, write_folds
-
 from zoobot_3d import __version__
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.io import write_parquet
@@ -37,25 +36,26 @@ from zoobot_3d.schema import COL_ID
 
 WAYS: dict[str, dict[str, float]] = {
     "simulated": {},
-    "real": {"drawn": 0.8, "plain": 0.2},
+    "real": {"drawn": 0.8},
     "both": {"drawn": 0.25, "plain": 0.08},
     "half": {"drawn": 0.5, "plain": 0.125},
 }
-"""Parts of the pictures that each kind of real galaxies makes up."""
+"""Parts of the pictures that each kind of real galaxies makes up; the others are simulated, or have no arms."""
 
 
 def train_way(way: str, out: int | None, seed: int, args: argparse.Namespace) -> Path:
     """Train one way without the galaxies of fold `out`, or without any real ones; return the bundle."""
     shares = WAYS[way]
     frame = read_catalog(args.catalog)
-    wanted = frame["group"].isin([*shares, *([] if way == "real" else ["simulated"])]) | (frame["split"] == "val")
+    rest = "plain" if way == "real" else "simulated"
+    wanted = frame["group"].isin([*shares, rest]) | (frame["split"] == "val")
     if out is not None:
         wanted &= ~((frame["group"] == "drawn") & (frame[COL_ID].map(fold) == out))
     name = f"{way}_{seed}" if out is None else f"{way}_{seed}_{out}"
     catalog = args.catalog.with_name(f"bridge_{name}.parquet")
     write_parquet(catalog, frame[wanted].reset_index(drop=True))
     settings = [f"data.catalog={catalog}", f"data.epoch_size={args.pictures}", f"train.init={args.start}"]
-    settings += [f"train.lr={args.lr}", "train.epochs=1", f"train.seed={seed}"]
+    settings += [f"train.lr={args.lr}", "train.epochs=1", "train.ema=0.99", f"train.seed={seed}"]
     settings += [f"data.group_shares.{group}={share}" for group, share in shares.items()]
     return train(load_config("weights", settings + args.settings), args.work / name)
 
