@@ -1,4 +1,4 @@
-"""How well does a model find arms and bars that volunteers drew on real spirals, and how well do they agree?
+"""Judge models by arms and bars that volunteers drew on real spirals, beside how well the volunteers agree.
 
     python benchmarks/drawn.py --folder ../shared/realdata/galaxy_builder/drawn [--bundle default BUNDLE ...]
     python benchmarks/drawn.py --folder ... --bundle FOLD0 FOLD1 ... --by-fold   # each on the galaxies of its own fold
