@@ -122,7 +122,7 @@ def test_a_table_without_sizes_says_so_in_the_warning(tmp_path, tiny_bundle, sky
     table.to_csv(tmp_path / "t.csv", index=False)
     assert run(tiny_bundle, tmp_path / "out", sky, str(tmp_path / "t.csv"), "--fetch") == 0
     rows = pd.read_parquet(tmp_path / "out" / "shards").set_index("id")
-    assert rows.loc["a", "warning"].startswith("size unknown: the picture shows 111 arcsec")
+    assert rows.loc["a", "warning"].startswith("size unknown: it was measured in a picture of 111 arcsec")
     assert rows.loc["b", "error"] == "no usable position in ra, dec"
 
 

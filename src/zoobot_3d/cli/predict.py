@@ -57,6 +57,12 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         help="arcsec per pixel of a 424 px picture of the galaxy's field. Of fetched cutouts it is what is asked for "
         "(0.262 if the size is not known); of your own pictures it is recorded and gives areas and FITS their scale",
     )
+    parser.add_argument(
+        "--field",
+        choices=("picture", "auto"),
+        help="what pictures show: a whole Galaxy Zoo field, or any field, in which the galaxy is found and measured; "
+        "by default picture, and auto for fetched cutouts of galaxies whose size is not known",
+    )
     parser.add_argument("--root", help="folder that the paths in a table start from; by default the table's own")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if any galaxy failed")
     sky = parser.add_argument_group("cutouts of the Legacy Surveys")
@@ -99,6 +105,8 @@ def _predict(args: argparse.Namespace) -> int:
     if table is not None and settings is not None:
         galaxies = _fetched(args, table, settings)
     assert galaxies is not None
+    if args.field:
+        galaxies["field"] = args.field
     summary = _run(args, galaxies, segmenter)
     print(f"{summary}\n{args.out}")
     if args.radec or args.name:
@@ -228,6 +236,7 @@ def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter)
             segmenter,
             args.out,
             masks=args.masks or ("fits" if fetched else "none"),
+            field=args.field or "picture",
             progress=advance,
             **options,
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zoobot_3d import io
 from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.infer.picture import outside_field
+from zoobot_3d.infer.picture import outside_field_of
 from zoobot_3d.infer.rows import SIGMA_FULL
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.grid import PixelGrid
@@ -82,7 +82,7 @@ def save_masks(
     """
     masks, sigma = planes
     if threshold is not None:
-        outside = outside_field(masks.shape[1:], float(row["field"]))
+        outside = outside_field_of(row, masks.shape[1:])
         masks, sigma = np.where(outside, np.float32(np.nan), (masks >= threshold).astype(np.float32)), None
     try:
         if kind == "fits":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadPictureError
 
-__all__ = ["check_picture", "outside_field"]
+__all__ = ["FIELD_COLUMNS", "SMALLEST_PX", "check_picture", "field_box", "outside_field", "outside_field_of"]
 
-_SMALLEST = 32  # px; below this no arm or bar can be told
+FIELD_COLUMNS = ("field_top", "field_left", "field_height", "field_width")
+"""Columns of a prediction that say which of the picture's pixels the networks saw, px."""
+
+SMALLEST_PX = 32
+"""Side of the smallest picture in which an arm or bar can be told."""
 
 
 def outside_field(shape: tuple[int, int], field_fraction: float) -> NDArray[np.bool_]:
@@ -33,8 +38,37 @@ def outside_field(shape: tuple[int, int], field_fraction: float) -> NDArray[np.b
     return rows[:, None] | columns
 
 
-def check_picture(picture: Any, name: str = "picture") -> None:
+def field_box(masks: NDArray[np.floating[Any]]) -> dict[str, int]:
+    """Tell which pixels of masks (K, H, W) are known, those that are not NaN: a rectangle, by `FIELD_COLUMNS`."""
+    known = np.isfinite(masks[0])
+    rows, columns = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return dict.fromkeys(FIELD_COLUMNS, 0)
+    box = (rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+    return dict(zip(FIELD_COLUMNS, map(int, box), strict=True))
+
+
+def outside_field_of(row: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Find the pixels that a row of a prediction says the networks did not see; (H, W) bool."""
+    if FIELD_COLUMNS[0] not in row:  # predictions made before the columns were there
+        return outside_field(shape, float(row.get("field", 1.0)))
+    top, left, height, width = (int(row[name]) for name in FIELD_COLUMNS)
+    outside = np.ones(shape, bool)
+    outside[top : top + height, left : left + width] = False
+    return outside
+
+
+def check_picture(picture: Any, name: str = "picture", *, square: bool = True) -> None:
     """Refuse what is not a picture of a galaxy.
+
+    Parameters
+    ----------
+    picture : any
+        What was given.
+    name : str
+        For messages.
+    square : bool
+        Refuse what is not square: it cannot show a Galaxy Zoo field.
 
     Raises
     ------
@@ -50,11 +84,12 @@ def check_picture(picture: Any, name: str = "picture") -> None:
             f"{name}: expected uint8 in 0-255, got {picture.dtype}; make it with zoobot_3d.rgb_from_grz"
         )
     height, width = picture.shape[:2]
-    if height != width:
+    if square and height != width:
         raise BadPictureError(
-            f"{name}: expected a square, got {height} x {width} pixels; cut it square about the galaxy"
+            f"{name}: expected a square, got {height} x {width} pixels; cut it square about the galaxy, or "
+            "use the field 'auto'"
         )
-    if height < _SMALLEST:
-        raise BadPictureError(f"{name}: {height} pixels a side is too small; give at least {_SMALLEST}")
+    if min(height, width) < SMALLEST_PX:
+        raise BadPictureError(f"{name}: {min(height, width)} pixels a side is too small; give at least {SMALLEST_PX}")
     if picture.min() == picture.max():
         raise BadPictureError(f"{name}: blank, every pixel is {picture.min()}; is it outside the survey's footprint?")

@@ -13,7 +13,8 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,6 +26,7 @@ from zoobot_3d.compute.batch import reason_for, remove_leftovers
 from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
 from zoobot_3d.infer.export import MASKS, write_missing
+from zoobot_3d.infer.field import FIELDS, Field
 from zoobot_3d.infer.mask_files import MaskFormat, MaskRecord, quantized, remove_masks, save_masks
 from zoobot_3d.infer.plan import known_rows, make_plan, replaced, with_stamps
 from zoobot_3d.infer.predictions import (
@@ -84,7 +86,7 @@ class PredictSummary:
     failed: int
     skipped: int
     shards: int
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = dataclass_field(default_factory=dict)
     changed: int = 0
     repaired: int = 0
     damaged: int = 0
@@ -120,6 +122,7 @@ def predict(
     shard_size: int = 512,
     threads: int = 2,
     uncertainty: bool = False,
+    field: Field = "picture",
     progress: Callable[[int], None] | None = None,
 ) -> PredictSummary:
     """Predict masks for a list of galaxies into a folder of shards.
@@ -148,6 +151,9 @@ def predict(
         Write the standard deviation of each mask's pixels too: ``spiral_sigma_png`` and ``bar_sigma_png``, 8-bit PNG
         in which 255 is `SIGMA_FULL` (also in the shards' metadata, as ``sigma_full``), and beside the files of
         ``masks``.
+    field : {"picture", "auto"}
+        ``"picture"``: each picture shows a whole Galaxy Zoo field. ``"auto"``: pictures show any field, and the galaxy
+        is looked for and measured in each (`zoobot_3d.infer.field`). A column ``field`` of the galaxies goes first.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
 
@@ -175,7 +181,7 @@ def predict(
         if masks != "none":
             stack.enter_context(folder_lock(folder / MASKS, "a prediction"))
         try:
-            run = _Run(segmenter, folder, masks, threads, uncertainty, progress)
+            run = _Run(segmenter, folder, masks, threads, uncertainty, field, progress)
             return run.of(galaxies, shard_size)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -192,9 +198,11 @@ class _Run:
         masks: MaskFormat,
         threads: int,
         uncertainty: bool,
+        field: Field,
         progress: Callable[[int], None] | None,
     ) -> None:
         self.segmenter, self.folder, self.masks, self.uncertainty = segmenter, folder, masks, uncertainty
+        self.field: Field = field
         self.threads = max(1, threads)
         self.progress = progress or (lambda count: None)
         self.told: dict[str, Any] = {}
@@ -254,6 +262,7 @@ class _Run:
             "bundle": _identity(bundles),
             "tta": self.segmenter.tta,
             "uncertainty": self.uncertainty,
+            "field": self.field,
         }
         before = read_run(self.folder)
         if before is not None and _differences(before, asked):
@@ -297,13 +306,13 @@ class _Run:
         """Predict one shard: the pool reads the next batch while the network works on this one."""
         size = self.segmenter.batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        reading = [pool.submit(read_galaxy, row) for row in batches[0]]
+        reading = [pool.submit(read_galaxy, row, self.field) for row in batches[0]]
         records: list[dict[str, Any]] = []
         writing: list[tuple[dict[str, Any], Future[str]]] = []
         for number, batch in enumerate(batches):
             galaxies = [future.result() for future in reading]
             if number + 1 < len(batches):
-                reading = [pool.submit(read_galaxy, row) for row in batches[number + 1]]
+                reading = [pool.submit(read_galaxy, row, self.field) for row in batches[number + 1]]
             answers = iter(self._ask([galaxy for galaxy in galaxies if isinstance(galaxy, Picture)]))
             for row, galaxy in zip(batch, galaxies, strict=True):
                 answer = galaxy if isinstance(galaxy, str) else next(answers)
@@ -312,7 +321,7 @@ class _Run:
                 if isinstance(answer, str) or isinstance(galaxy, str):
                     records.append(failure_row(row, str(answer), self.uncertainty, self.segmenter.vote_names))
                     continue
-                record = success_row(row, galaxy, *answer, self.segmenter.field_fraction)
+                record = success_row(row, galaxy, *answer)
                 records.append(record)
                 if self.masks != "none":
                     mask, sigma, _ = answer
@@ -329,20 +338,26 @@ class _Run:
 
     def _ask(self, good: list[Picture]) -> list[_Answer | Exception]:
         """Return masks, deviations if asked for, and vote fractions of each picture, or what one of them raised."""
-        try:
-            return self._answers([galaxy.picture for galaxy in good])
-        except Exception as error:  # one galaxy must not stop the others
-            if len(good) == 1:
-                return [error]
-            return [self._ask([galaxy])[0] for galaxy in good]
+        answers: dict[int, _Answer | Exception] = {}
+        for field in FIELDS:
+            chosen = [index for index, galaxy in enumerate(good) if galaxy.field == field]
+            told = self._answers([good[index].picture for index in chosen], field)
+            answers |= dict(zip(chosen, told, strict=True))
+        return [answers[index] for index in range(len(good))]
 
-    def _answers(self, pictures: list[NDArray[Any]]) -> list[_Answer | Exception]:
-        found: list[tuple[NDArray[Any], NDArray[Any] | None]] = (
-            list(self.segmenter.segment_checked_with_uncertainty(pictures))
-            if self.uncertainty
-            else [(mask, None) for mask in self.segmenter.segment_checked(pictures)]
-        )
-        votes = self.segmenter.vote_fractions(pictures)
+    def _answers(self, pictures: list[NDArray[Any]], field: Field) -> list[_Answer | Exception]:
+        """Ask about pictures that show their galaxies in one way; if one fails, one by one."""
+        try:
+            found: list[tuple[NDArray[Any], NDArray[Any] | None]] = (
+                list(self.segmenter.segment_checked_with_uncertainty(pictures, field))
+                if self.uncertainty
+                else [(mask, None) for mask in self.segmenter.segment_checked(pictures, field)]
+            )
+            votes = self.segmenter.vote_fractions(pictures, field)
+        except Exception as error:  # one galaxy must not stop the others
+            if len(pictures) == 1:
+                return [error]
+            return [self._answers([picture], field)[0] for picture in pictures]
         return [
             (mask, sigma, {name: float(column[index]) for name, column in votes.items()})
             for index, (mask, sigma) in enumerate(found)
@@ -357,7 +372,7 @@ def _identity(bundles: Iterable[Bundle]) -> str:
 
 
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    known = {"tta": False, "uncertainty": False} | dict(before)  # as runs were before these
+    known = {"tta": False, "uncertainty": False, "field": "picture"} | dict(before)  # as runs were before these
     return [name for name, value in asked.items() if known.get(name) != value]
 
 

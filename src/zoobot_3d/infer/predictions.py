@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from zoobot_3d import io
 from zoobot_3d.errors import BadFileError
-from zoobot_3d.infer.picture import outside_field
+from zoobot_3d.infer.picture import outside_field_of
 from zoobot_3d.infer.rows import SIGMA_FULL
 from zoobot_3d.infer.shards import checked_shards, shard_files
 from zoobot_3d.schema import CLASSES
@@ -226,11 +226,11 @@ def masks_of_shard(shard: Path, ids: Collection[str] | None, *kinds: str) -> Ite
         failed = not pd.isna(row["error"])
         planes: list[Any] = [None if failed else [frame.at[index, f"{c}_{k}_png"] for c in CLASSES] for k in kinds]
         name = f"{shard.name}: {row['id']}"
-        yield row, *(pair and _within_field(pair, name, row.get("field", 1.0)) for pair in planes)
+        yield row, *(pair and _within_field(pair, name, dict(row)) for pair in planes)
 
 
-def _within_field(planes: Sequence[bytes], name: str, field: float) -> NDArray[np.float32]:
+def _within_field(planes: Sequence[bytes], name: str, row: Mapping[str, Any]) -> NDArray[np.float32]:
     """Decode the pictures of the classes; NaN outside the field that the networks saw."""
     maps = np.stack([io.decode_mask_png(plane, name) for plane in planes])
-    maps[:, outside_field(maps.shape[1:], field)] = np.nan
+    maps[:, outside_field_of(row, maps.shape[1:])] = np.nan
     return maps

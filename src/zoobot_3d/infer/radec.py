@@ -130,7 +130,8 @@ def fetch_galaxies(
     -------
     galaxies : pandas.DataFrame
         As from `zoobot_3d.catalog.reading.list_galaxies`, with the columns ``problem`` (why there is no cutout) and
-        ``warning``; a row for every row of the table that has a name.
+        ``warning``, and ``field``: ``"auto"`` where the size is not known. A row for every row of the table that has a
+        name.
     notes : list of str
         Lines on what is wrong with the table.
 
@@ -159,7 +160,12 @@ def fetch_galaxies(
     rows = []
     for request in requests.to_dict("records"):
         row = {name: request[name] for name in ("id", "ra", "dec", "pixscale", "warning")}
-        row |= {"path": "", "file": "", "problem": request["reason"] if isinstance(request["reason"], str) else ""}
+        row |= {
+            "field": "picture" if request["sized"] else "auto",
+            "path": "",
+            "file": "",
+            "problem": request["reason"] if isinstance(request["reason"], str) else "",
+        }
         if not row["problem"] and request["id"] in ledger.index:
             entry = ledger.loc[request["id"]]
             # The FITS knows its own position, but the picture is what every other command shows.

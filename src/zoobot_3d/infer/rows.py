@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from zoobot_3d import io
 from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import file_stamp, reason_for
-from zoobot_3d.errors import BadFileError, CatalogError
-from zoobot_3d.infer.picture import check_picture
+from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError
+from zoobot_3d.infer.field import Field, measure_galaxy
+from zoobot_3d.infer.picture import FIELD_COLUMNS, check_picture, field_box
 from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
@@ -29,6 +30,8 @@ __all__ = ["SIGMA_FULL", "Picture", "failure_row", "read_galaxy", "stamped", "su
 SIGMA_FULL = 0.5
 """Standard deviation that 255 stands for in ``<class>_sigma_png``: nothing in 0-1 scatters more."""
 
+_CUT = "the galaxy is larger than its picture: what lies beyond is not seen, and masks are less reliable"
+_UNMEASURED = "no galaxy stands out from the sky: the picture was taken to show its whole field; check the position"
 _ON = 0.2  # a pixel counts towards a class's area above this fraction of volunteers
 
 
@@ -46,12 +49,15 @@ class Picture:
         Whether the pixel scale is known.
     warning : str
         What may be wrong; empty if nothing is.
+    field : {"picture", "auto"}
+        What it shows; see `zoobot_3d.infer.field`.
     """
 
     picture: NDArray[np.uint8]
     grid: PixelGrid
     scaled: bool
     warning: str
+    field: Field = "picture"
 
 
 def _row_stamp(row: Any) -> str:
@@ -66,7 +72,7 @@ def _utf8(text: object) -> str:
     return str(text).encode(errors="backslashreplace").decode()
 
 
-def read_galaxy(row: Any) -> Picture | str:
+def read_galaxy(row: Any, field: Field = "picture") -> Picture | str:
     """Read one galaxy's picture, or say in a line why not.
 
     Parameters
@@ -74,6 +80,8 @@ def read_galaxy(row: Any) -> Picture | str:
     row : namedtuple
         ``path``, ``file``, ``ra``, ``dec`` and ``pixscale`` of `zoobot_3d.catalog.reading.list_galaxies`, and
         ``problem`` and ``warning`` where they are known beforehand.
+    field : {"picture", "auto"}
+        What the picture shows; the row's own ``field`` goes first.
     """
     try:
         if problem := getattr(row, "problem", ""):
@@ -81,7 +89,8 @@ def read_galaxy(row: Any) -> Picture | str:
         if not row.file:
             return "the catalogue names no picture for this row"
         found = _read_cube(row) if row.file.lower().endswith(CUBES) else _read_picture(row)
-        check_picture(found.picture, row.path)
+        found = _with_field(found, getattr(row, "field", field))
+        check_picture(found.picture, row.path, square=found.field == "picture")
     except Exception as error:  # one galaxy, whatever is wrong with its file, must not stop the others
         return reason_for(error, row.file, row.path)
     return found
@@ -108,6 +117,17 @@ def _read_picture(row: Any) -> Picture:
     return Picture(picture, PixelGrid(shape, pixscale), True, warning)
 
 
+def _with_field(found: Picture, field: Field) -> Picture:
+    """Say what a picture shows; without a galaxy to measure, a square is taken as it is, with a warning."""
+    height, width = found.picture.shape[:2]
+    if field == "auto" and height == width and np.ptp(found.picture):
+        try:
+            measure_galaxy(found.picture)
+        except BadPictureError:
+            return replace(found, warning=_joined(found.warning, _UNMEASURED))
+    return replace(found, field=field)
+
+
 def _joined(*warnings: Any) -> str:
     return "; ".join(text for text in warnings if isinstance(text, str) and text)
 
@@ -118,7 +138,6 @@ def success_row(
     masks: NDArray[np.float32],
     sigma: NDArray[np.float32] | None,
     votes: Mapping[str, float],
-    field: float,
 ) -> dict[str, Any]:
     """Make the row of a galaxy that was predicted.
 
@@ -132,15 +151,16 @@ def success_row(
         (2, H, W) fractions in 0-1 and, if asked for, their standard deviations; NaN outside the field.
     votes : mapping
         Fractions of the answers about the whole galaxy.
-    field : float
-        Linear fraction of the picture that the networks saw.
     """
-    grid = galaxy.grid
+    grid, box = galaxy.grid, field_box(masks)
+    warning = galaxy.warning
+    if galaxy.field == "auto" and (box["field_height"], box["field_width"]) == masks.shape[1:]:
+        warning = _joined(warning, _CUT)
     out: dict[str, Any] = {"id": row.id, "path": _utf8(row.path), "error": None}
-    out |= {"warning": _utf8(galaxy.warning) if galaxy.warning else None}
+    out |= {"warning": _utf8(warning) if warning else None}
     out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
     out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale if galaxy.scaled else np.nan}
-    out["field"] = field
+    out |= box | {"field": box["field_height"] / masks.shape[1]}
     for name, mask in zip(CLASSES, masks, strict=True):
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)
         out[f"{name}_max"] = float(np.nan_to_num(mask).max())
@@ -155,6 +175,7 @@ def failure_row(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) 
     """Make the row of a galaxy that could not be predicted."""
     out: dict[str, Any] = {"id": row.id, "path": _utf8(row.path), "error": _utf8(reason), "warning": None}
     out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan, "field": np.nan}
+    out |= dict.fromkeys(FIELD_COLUMNS, 0)
     for name in CLASSES:
         out |= {f"{name}_mask_png": None, f"{name}_max": np.nan, f"{name}_area_px": np.nan}
         if uncertainty:
@@ -166,7 +187,7 @@ def typed(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Make a table of rows; every shard has the same column types, also where a column is all missing."""
     frame = pd.DataFrame(records)
     words = ("id", "path", "error", "warning", "file_stem", "stamp")
-    types: dict[str, Any] = dict.fromkeys(words, "string") | dict.fromkeys(("height", "width"), "int32")
+    types: dict[str, Any] = dict.fromkeys(words, "string") | dict.fromkeys(("height", "width", *FIELD_COLUMNS), "int32")
     binary = pd.ArrowDtype(pa.binary())
     return frame.astype(types | {name: binary for name in frame if str(name).endswith("_png")})
 

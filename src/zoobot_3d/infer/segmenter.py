@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.infer.bundle import DEFAULT, Bundle, load_bundle
+from zoobot_3d.infer.field import FIELDS, Field, Window, galaxy_window
 from zoobot_3d.infer.picture import check_picture, outside_field
 from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
 from zoobot_3d.networks import SegmentationModel
@@ -23,6 +24,8 @@ from zoobot_3d.schema import answers_per_question
 from zoobot_3d.sky.grid import PixelGrid, resample
 
 __all__ = ["Segmenter", "load_segmenter"]
+
+_ZOOMS = (0.8, 1.0, 1.25)  # windows of a picture of any field: about as far as the measured size scatters
 
 
 class Segmenter:
@@ -87,7 +90,7 @@ class Segmenter:
         """Grid the first network sees of a picture: the central field it was trained on, at its input size."""
         return self._members[0].grid(picture_grid)
 
-    def segment(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def segment(self, picture: NDArray[np.uint8], *, field: Field = "picture") -> NDArray[np.float32]:
         """Predict the masks of one picture.
 
         Parameters
@@ -95,27 +98,35 @@ class Segmenter:
         picture : numpy.ndarray
             (H, W, 3) uint8 RGB, row 0 north, square, of any size, showing a whole Galaxy Zoo field (424 px of
             ``est_dr5_pixscale``, or that field in another number of pixels).
+        field : {"picture", "auto"}
+            ``"auto"`` for a picture of any shape that shows another field: the galaxy nearest its middle is measured,
+            and the networks see a window about it (`zoobot_3d.infer.field`). With ``tta`` the mean is also over windows
+            of three sizes.
 
         Returns
         -------
         numpy.ndarray
             (2, H, W) float32 in 0-1 on the picture's own pixels: the fraction of volunteers who would enclose each in a
             spiral arm (plane 0) or bar (plane 1). NaN outside the field that the network sees, the central part of the
-            picture that it was trained on.
+            picture, or of the window, that it was trained on.
 
         Raises
         ------
         BadPictureError
-            If the array is not such a picture, or is blank.
+            If the array is not such a picture, or is blank; or if no galaxy is found in it.
+        ConfigError
+            If there is no such field.
         """
-        return self.segment_batch([picture])[0]
+        return self.segment_batch([picture], field=field)[0]
 
-    def segment_with_uncertainty(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def segment_with_uncertainty(
+        self, picture: NDArray[np.uint8], *, field: Field = "picture"
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Predict the masks of one picture, and how uncertain each pixel is.
 
         Parameters
         ----------
-        picture : numpy.ndarray
+        picture, field
             As in `segment`.
 
         Returns
@@ -134,17 +145,23 @@ class Segmenter:
         ConfigError
             As in `check_uncertainty`.
         """
-        check_picture(picture)
-        return self.segment_checked_with_uncertainty([picture])[0]
+        check_picture(picture, square=_check_field(field) == "picture")
+        return self.segment_checked_with_uncertainty([picture], field)[0]
 
-    def segment_batch(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def segment_batch(
+        self, pictures: Sequence[NDArray[np.uint8]], *, field: Field = "picture"
+    ) -> list[NDArray[np.float32]]:
         """Predict the masks of many pictures, which may differ in size; see `segment`."""
         for index, picture in enumerate(pictures):
-            check_picture(picture, f"picture {index}")
-        return self.segment_checked(pictures)
+            check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
+        return self.segment_checked(pictures, field)
 
-    def segment_checked(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def segment_checked(
+        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
+    ) -> list[NDArray[np.float32]]:
         """Do the work of `segment_batch` on pictures that passed `check_picture`."""
+        if field == "auto":
+            return [mean for mean, _ in self._over_windows(pictures, uncertain=False)]
         if len(self._members) > 1:
             return [self._within_field(mean) for mean, _ in self._combined(pictures, uncertain=False)]
         return [
@@ -153,14 +170,39 @@ class Segmenter:
         ]
 
     def segment_checked_with_uncertainty(
-        self, pictures: Sequence[NDArray[np.uint8]]
+        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Do the work of `segment_with_uncertainty` on pictures that passed `check_picture`."""
         self.check_uncertainty()
+        if field == "auto":
+            return [(mean, np.sqrt(variance)) for mean, variance in self._over_windows(pictures, uncertain=True)]
         return [
             (self._within_field(mean), self._within_field(np.sqrt(variance)))
             for mean, variance in self._combined(pictures, uncertain=True)
         ]
+
+    def _windows(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Window]]:
+        """Windows about each picture's galaxy, one by one of each size."""
+        return [[galaxy_window(picture, zoom) for picture in pictures] for zoom in (_ZOOMS if self.tta else (1.0,))]
+
+    def _over_windows(
+        self, pictures: Sequence[NDArray[np.uint8]], *, uncertain: bool
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield mean and variance (2, H, W) of each picture, over windows about its galaxy, on the picture's pixels."""
+        told: list[list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]] = [[] for _ in pictures]
+        for windows in self._windows(pictures):
+            cuts = [window.cut(picture) for window, picture in zip(windows, pictures, strict=True)]
+            answers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = (
+                self.segment_checked_with_uncertainty(cuts)
+                if uncertain
+                else [(mean, None) for mean in self.segment_checked(cuts)]
+            )
+            for index, (window, (mean, sigma)) in enumerate(zip(windows, answers, strict=True)):
+                shape = pictures[index].shape[:2]
+                own = None if sigma is None else window.put_back(sigma**2, shape)
+                told[index].append((window.put_back(mean, shape), own))
+        for maps in told:
+            yield combine([mean for mean, _ in maps], owns=[own for _, own in maps])
 
     @property
     def field_fraction(self) -> float:
@@ -230,7 +272,9 @@ class Segmenter:
         """What `vote_fractions` tells: ``<question>-<campaign>_<answer>_fraction``; empty without a vote head."""
         return [f"{name}_fraction" for name in dict.fromkeys(v for each in self.bundles for v in each.info.votes)]
 
-    def vote_fractions(self, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+    def vote_fractions(
+        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
+    ) -> dict[str, NDArray[np.float32]]:
         """Predict what fraction of volunteers would give each answer about the whole galaxy.
 
         The mean of the Dirichlet distribution that the vote head predicts for each question, and of all bundles that
@@ -240,6 +284,8 @@ class Segmenter:
         ----------
         pictures : sequence of numpy.ndarray
             As in `segment_batch`.
+        field : {"picture", "auto"}
+            As in `segment`.
 
         Returns
         -------
@@ -250,7 +296,9 @@ class Segmenter:
         if not self.vote_names:
             return {}
         for index, picture in enumerate(pictures):
-            check_picture(picture, f"picture {index}")
+            check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
+        if field == "auto":
+            pictures = [galaxy_window(picture).cut(picture) for picture in pictures]
         told: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.vote_names}
         for member in self._members:
             if votes := member.bundle.info.votes:
@@ -361,6 +409,19 @@ class _Member:
         assert self.model.vote_head is not None
         concentrations: Tensor = self.model.vote_head(self.model.encoder(views))
         return concentrations
+
+
+def _check_field(field: str) -> str:
+    """Refuse a field that is none.
+
+    Raises
+    ------
+    ConfigError
+        Naming those that there are.
+    """
+    if field not in FIELDS:
+        raise ConfigError(f"no field {field!r}; use one of {', '.join(FIELDS)}")
+    return field
 
 
 def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np.float32] | None]:

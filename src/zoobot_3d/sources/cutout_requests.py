@@ -117,8 +117,8 @@ def read_requests(
     -------
     requests : pandas.DataFrame
         ``row`` (place in the catalogue, from 0), ``id`` (text, unique), ``stem`` (of file names), ``ra``, ``dec``
-        (deg), ``pixscale`` (arcsec), ``warning`` (on how it was understood, or empty) and ``reason``: why it cannot be
-        asked for, else None.
+        (deg), ``pixscale`` (arcsec), ``sized`` (whether that is known, and not the default), ``warning`` (on how the
+        row was understood, or empty) and ``reason``: why it cannot be asked for, else None.
     notes : list of str
         Lines on what is wrong with the catalogue, with row counts.
 
@@ -141,7 +141,7 @@ def read_requests(
             f"{name}: no {ra_name} of {reader.n_usable} rows is beyond 24; say which unit it is with --ra-unit hour or "
             "--ra-unit deg"
         )
-    scale, warnings = _pixscale(galaxies, name, options)
+    scale, sized = _pixscale(galaxies, name, options)
     scale = scale * GZ_FIELD_PX / size
     frame = pd.DataFrame(
         {
@@ -150,7 +150,8 @@ def read_requests(
             "ra": np.round(ra, DIGITS),
             "dec": np.round(dec, DIGITS),
             "pixscale": np.round(scale, DIGITS),
-            "warning": warnings,
+            "sized": sized,
+            "warning": np.where(sized, "", _guess(options.default_pixscale)),
         }
     )
     notes = reader.problems()
@@ -188,11 +189,13 @@ def _position_of(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> 
     return position_columns(galaxies.columns, name, options.ra_column or ra, options.dec_column or dec)
 
 
-def _pixscale(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> tuple[NDArray[np.float64], list[str]]:
-    """Arcsec per pixel of the 424 px picture of each galaxy, NaN where unknown; and what to say of it."""
+def _pixscale(
+    galaxies: pd.DataFrame, name: str, options: RequestOptions
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Arcsec per pixel of the 424 px picture of each galaxy, NaN where unknown; and whether it is not the default."""
     n = len(galaxies)
     if options.pixscale is not None:
-        return np.full(n, options.pixscale), [""] * n
+        return np.full(n, options.pixscale), np.ones(n, bool)
     lower = {str(column).strip().lower(): str(column) for column in reversed(list(galaxies.columns))}
     found = np.full(n, np.nan)
     if options.radius_column is not None:
@@ -212,13 +215,14 @@ def _pixscale(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> tup
             found = np.where(found > 0, found, gz_pixscale(*radii))
     lost = ~(found > 0)
     found[lost] = np.nan if options.default_pixscale is None else options.default_pixscale
-    if options.default_pixscale is None:
-        return found, [""] * n
-    guess = (
-        f"size unknown: the picture shows {options.default_pixscale * GZ_FIELD_PX:.0f} arcsec; masks are less reliable "
-        "unless the galaxy fills about half of it"
-    )
-    return found, [guess if unknown else "" for unknown in lost]
+    return found, ~lost
+
+
+def _guess(pixscale: float | None) -> str:
+    if pixscale is None:
+        return ""
+    field = pixscale * GZ_FIELD_PX
+    return f"size unknown: it was measured in a picture of {field:.0f} arcsec, and the masks are for that size"
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
