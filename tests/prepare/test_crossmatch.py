@@ -14,7 +14,7 @@ from zoobot_3d.catalog import pairs
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import read_table
 from zoobot_3d.prepare import crossmatch as crossmatch_module
-from zoobot_3d.prepare.crossmatch import crossmatch
+from zoobot_3d.prepare.crossmatch import CrossmatchOptions, SkyColumns
 
 ARCSEC = 1 / 3600
 
@@ -23,6 +23,17 @@ def galaxies(*positions):
     """Rows m0, m1, ... at (ra, dec)."""
     ra, dec = zip(*positions, strict=True)
     return pd.DataFrame({"mangaid": [f"m{i}" for i in range(len(ra))], "ra": ra, "dec": dec})
+
+
+def crossmatch(*paths, progress=True, **flat):
+    """Cross-match with options by single names; those of the catalogue's columns begin with ``catalogue_``."""
+    sides = []
+    for prefix in ("", "catalogue_"):
+        given = {name: flat.pop(prefix + name) for name in ("ra", "dec", "ra_unit") if prefix + name in flat}
+        name = flat.pop("catalogue_id" if prefix else "galaxy_id", None)
+        sides.append(SkyColumns(name=name, **given))
+    options = CrossmatchOptions(galaxies=sides[0], catalogue=sides[1], **flat)
+    return crossmatch_module.crossmatch(*paths, options=options, progress=progress)
 
 
 def catalogue(*positions):

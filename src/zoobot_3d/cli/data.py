@@ -100,29 +100,21 @@ def _crossmatch_options(parser: argparse.ArgumentParser) -> None:
 
 def _crossmatch(args: argparse.Namespace) -> None:
     from zoobot_3d.compute.cluster import active_cluster
-    from zoobot_3d.prepare.crossmatch import crossmatch
+    from zoobot_3d.prepare.crossmatch import CrossmatchOptions, SkyColumns, crossmatch
 
     if args.cluster and args.engine != "lsdb":
         raise ConfigError("zoobot3d crossmatch: --cluster is for --engine lsdb; the engine tree needs one process")
+    options = CrossmatchOptions(
+        radius=args.radius,
+        engine=args.engine,
+        columns=args.columns,
+        galaxies=SkyColumns(args.ra, args.dec, args.ra_unit, args.id),
+        catalogue=SkyColumns(args.catalogue_ra, args.catalogue_dec, args.catalogue_ra_unit, args.catalogue_id),
+        suffix=args.suffix,
+        keep_duplicates=args.keep_duplicates,
+    )
     with active_cluster(args.cluster) if args.cluster else contextlib.nullcontext():
-        summary = crossmatch(
-            args.galaxies,
-            args.catalogue,
-            args.out,
-            radius=args.radius,
-            engine=args.engine,
-            columns=args.columns,
-            ra=args.ra,
-            dec=args.dec,
-            ra_unit=args.ra_unit,
-            galaxy_id=args.id,
-            catalogue_ra=args.catalogue_ra,
-            catalogue_dec=args.catalogue_dec,
-            catalogue_ra_unit=args.catalogue_ra_unit,
-            catalogue_id=args.catalogue_id,
-            suffix=args.suffix,
-            keep_duplicates=args.keep_duplicates,
-        )
+        summary = crossmatch(args.galaxies, args.catalogue, args.out, options=options)
     print(summary)
 
 

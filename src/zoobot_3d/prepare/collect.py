@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoobot_3d.catalog.reading import join_columns, read_catalog
-from zoobot_3d.prepare.crossmatch import crossmatch
+from zoobot_3d.prepare.crossmatch import CrossmatchOptions, crossmatch
 from zoobot_3d.prepare.extract import catalog, extract_marks
 from zoobot_3d.prepare.master import MasterSummary, build_master
 from zoobot_3d.schema import COL_ID
@@ -94,7 +94,8 @@ def collect(
     fetch_gz2(root, url=services.gz2, options=options, progress=progress)
     extract_marks(root / "gz3d", root / "marks", cluster=cluster, progress=progress)
     catalog(root / "gz3d", metadata, cluster=cluster, progress=progress)
-    crossmatch(metadata, fractions, matches, suffix="_manga", keep_duplicates=True, progress=progress)
+    how = CrossmatchOptions(suffix="_manga", keep_duplicates=True)
+    crossmatch(metadata, fractions, matches, options=how, progress=progress)
     galaxies = join_columns(read_catalog(matches), sizes, COL_ID)
     fetch_cutouts(
         galaxies,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,7 @@ from zoobot_3d.prepare.crossmatch.outputs import (
     write_unmatched,
 )
 
-__all__ = ["CATALOGUE_IDS", "GALAXY_IDS", "CrossmatchSummary", "crossmatch"]
+__all__ = ["CATALOGUE_IDS", "GALAXY_IDS", "CrossmatchOptions", "CrossmatchSummary", "SkyColumns", "crossmatch"]
 
 CATALOGUE_IDS = ("dr8_id", "id_str", "dr7objid", "brickid", "objid", "CATID", "mangaid", "MANGAID", "id")
 """Columns that are kept without being asked for; the first of them that there is names the rows."""
@@ -100,24 +100,69 @@ class CrossmatchSummary:
         )
 
 
+@dataclass(frozen=True)
+class SkyColumns:
+    """Columns of a table that say where its rows are, and who they are.
+
+    Attributes
+    ----------
+    ra, dec : str
+        Right ascension and declination; declinations are in deg.
+    ra_unit : {"deg", "hour", ...}
+        Of right ascension, where the table does not say.
+    name : str, optional
+        Names of the rows; by default the first of `GALAXY_IDS` or `CATALOGUE_IDS` that is there, as they say.
+    """
+
+    ra: str = "ra"
+    dec: str = "dec"
+    ra_unit: RaUnit = "deg"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class CrossmatchOptions:
+    """How galaxies are found in a catalogue.
+
+    Attributes
+    ----------
+    radius : float
+        Largest separation of a match, arcsec.
+    engine : {"tree", "lsdb"}
+        KD-trees in this process, or LSDB on Dask for catalogues that do not fit one machine.
+    columns : sequence of str, optional
+        Columns of the catalogue to keep beside its position and names (`CATALOGUE_IDS`); ``["all"]`` keeps all.
+    galaxies, catalogue : SkyColumns
+        Columns of the two tables. Rows of the catalogue with the same name are one object.
+    suffix : str
+        Appended to columns of the galaxies that the catalogue (or ``separation``) also has.
+    keep_duplicates : bool
+        Galaxies whose row is nearer to another galaxy (repeated observations) stay in the matches; the column
+        ``duplicate_of`` then names that other galaxy, and is empty for those who won.
+    """
+
+    radius: float = 3.0
+    engine: Literal["tree", "lsdb"] = "tree"
+    columns: Sequence[str] | None = None
+    galaxies: SkyColumns = field(default_factory=SkyColumns)
+    catalogue: SkyColumns = field(default_factory=SkyColumns)
+    suffix: str = "_galaxy"
+    keep_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a radius that cannot be meant."""
+        if not 0 < self.radius <= _LARGEST_RADIUS:
+            raise ConfigError(
+                f"radius {self.radius:g} arcsec is not within 0 to {_LARGEST_RADIUS:g}; matches need about 3"
+            )
+
+
 def crossmatch(
     galaxies: str | os.PathLike[str],
     catalogue: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    radius: float = 3.0,
-    engine: Literal["tree", "lsdb"] = "tree",
-    columns: Sequence[str] | None = None,
-    ra: str = "ra",
-    dec: str = "dec",
-    ra_unit: RaUnit = "deg",
-    galaxy_id: str | None = None,
-    catalogue_ra: str = "ra",
-    catalogue_dec: str = "dec",
-    catalogue_ra_unit: RaUnit = "deg",
-    catalogue_id: str | None = None,
-    suffix: str = "_galaxy",
-    keep_duplicates: bool = False,
+    options: CrossmatchOptions | None = None,
     progress: bool = True,
 ) -> CrossmatchSummary:
     """Find each galaxy in a catalogue by position: the nearest row within the radius.
@@ -128,25 +173,11 @@ def crossmatch(
         Table that fits memory: .csv, .parquet or .fits.
     catalogue : path
         Table to find them in. Parquet is streamed and may be of any length; of .csv and .fits the needed columns are
-        held in memory. For ``engine="lsdb"`` the folder of a HATS catalogue.
+        held in memory. For the engine ``lsdb`` the folder of a HATS catalogue.
     out : path
         Matches: .csv, .parquet or .fits. The other tables go beside it, under its stem.
-    radius : float
-        Largest separation of a match, arcsec.
-    engine : {"tree", "lsdb"}
-        KD-trees in this process, or LSDB on Dask for catalogues that do not fit one machine.
-    columns : sequence of str, optional
-        Columns of the catalogue to keep beside its position and names (`CATALOGUE_IDS`); ``["all"]`` keeps all.
-    ra, dec, ra_unit, galaxy_id : str
-        Columns of the galaxies and the unit of ``ra``; ``galaxy_id`` as `GALAXY_IDS` says if not given.
-    catalogue_ra, catalogue_dec, catalogue_ra_unit, catalogue_id : str
-        The same of the catalogue; ``catalogue_id`` is the first of `CATALOGUE_IDS` if not given. Rows with the same
-        name are one object.
-    suffix : str
-        Appended to columns of the galaxies that the catalogue (or ``separation``) also has.
-    keep_duplicates : bool
-        Galaxies whose row is nearer to another galaxy (repeated observations) stay in the matches; the column
-        ``duplicate_of`` then names that other galaxy, and is empty for those who won.
+    options : CrossmatchOptions, optional
+        Radius, columns, engine.
     progress : bool
         Show a bar.
 
@@ -177,82 +208,43 @@ def crossmatch(
 
     Equal separations: the row, or the galaxy, that comes first in its file wins.
     """
+    options = options or CrossmatchOptions()
     files = OutputFiles.beside(Path(out), (galaxies, catalogue))
-    if not 0 < radius <= _LARGEST_RADIUS:
-        raise ConfigError(f"radius {radius:g} arcsec is not within 0 to {_LARGEST_RADIUS:g}; matches need about 3")
-    sky = _open(Path(catalogue), engine, catalogue_ra, catalogue_dec, catalogue_ra_unit)
-    wanted, name_column = _wanted(sky, columns, catalogue_id)
-    frame = read_table(galaxies)
-    units = frame.attrs.get("units")
-    reader = PositionReader(os.fspath(galaxies), frame.columns, ra=ra, dec=dec, ra_unit=ra_unit, units=units)
-    frame[ra], frame[dec] = reader.read(frame[ra], frame[dec])
-    reader.require_some()
-    names, naming = _galaxy_names(frame, galaxy_id, os.fspath(galaxies))
-    renamed = _renamed(frame, wanted, suffix)
-    usable = np.flatnonzero(frame[ra].notna())
-    reach = max(_HISTOGRAM_ARCSEC, 2 * radius)
-
+    sky = _open(Path(catalogue), options)
+    wanted, name_column = _wanted(sky, options)
+    ours = _Galaxies.read(galaxies, options, wanted)
     sky.keep(wanted)
-    with progress_bar("finding pairs", sky.n_rows or None, unit="rows", show=progress) as step:
-        position = frame[ra].to_numpy()[usable], frame[dec].to_numpy()[usable]
-        pairs = sky.find(*position, reach, ra_factor=1.0, step=step)
-        best = _nearest_within(pairs, radius)
-        if len(best) < _HARDLY * usable.size:
-            _refuse_hours(sky, reader, catalogue_ra_unit, position, radius, len(best))
-    best["galaxy"] = usable[best["galaxy"]]
+    pairs, best = _find(sky, ours, options, progress)
     taken = sky.take(best["row"].to_numpy(), wanted)
-    best["key"] = _keys(taken[name_column] if name_column else None, best["row"])
+    taken_names = taken[name_column] if name_column else None
+    best["key"] = _keys(taken_names, best["row"])
     best["winner"] = _winners(best)
-    best["duplicate"] = best["winner"] != best["galaxy"]
-
-    merged = pd.concat([renamed.iloc[best["galaxy"]].reset_index(drop=True), taken], axis=1)
-    merged["separation"] = best["separation"].to_numpy()
-    lost = best["duplicate"].to_numpy()
-    duplicates = merged[lost].assign(
-        duplicate_of=names.iloc[best["winner"][lost]].to_numpy(),
-        separation_winner=best.set_index("galaxy")["separation"].reindex(best["winner"][lost]).to_numpy(),
-    )
-    matches = merged[~lost]
-    if keep_duplicates:
-        winner = names.iloc[best["winner"]].astype(str).reset_index(drop=True)
-        matches = merged.assign(duplicate_of=winner.where(lost, ""))
-    nearest = np.full(len(frame), np.nan)
-    nearest[usable] = pairs.nearest
-    lonely = np.setdiff1d(np.arange(len(frame)), best["galaxy"])
-    unmatched = renamed.iloc[lonely].assign(
-        separation=nearest[lonely],
-        reason=np.where(np.isin(lonely, usable), f"nothing within {radius:g} arcsec", "no usable position"),
-    )
-    histogram, chance = separation_histogram(pairs, radius, reach)
+    matches, duplicates = _matched(ours, taken, best, options)
+    unmatched = _unmatched(ours, best, pairs, options)
+    histogram, chance = separation_histogram(pairs, options.radius, _reach(options))
 
     # All has gone well: from here on, matches that are there are these.
     files.remove_old()
     with progress_bar("listing unmatched rows", sky.n_rows or None, unit="rows", show=progress) as step:
-        n_left, repeats = write_unmatched(
-            files.unmatched_catalogue,
-            sky,
-            name_column,
-            np.unique(best["row"].to_numpy()),
-            taken[name_column] if name_column else None,
-            step,
-        )
+        rows = np.unique(best["row"].to_numpy())
+        n_left, repeats = write_unmatched(files.unmatched_catalogue, sky, name_column, rows, taken_names, step)
     write_table(files.unmatched_galaxies, unmatched)
     write_table(files.duplicates, duplicates)
     write_table(files.histogram, histogram)
-    plot_separations(files.plot, histogram, radius, chance)
+    plot_separations(files.plot, histogram, options.radius, chance)
     write_table(files.matches, matches)
-    problems = reader.problems() + naming + sky.problems()
+    problems = ours.reader.problems() + ours.naming + sky.problems()
     if repeats:
         problems.append(f"{sky.name}: {repeats} of {sky.n_rows} rows repeat a {name_column}; the nearest row wins")
     return CrossmatchSummary(
         **{name: getattr(files, name) for name in OutputFiles.__dataclass_fields__},
-        n_galaxies=len(frame),
+        n_galaxies=len(ours.frame),
         n_catalogue=sky.n_rows,
-        n_matched=int(np.count_nonzero(~lost)),
-        n_duplicates=int(np.count_nonzero(lost)),
+        n_matched=len(best) - len(duplicates),
+        n_duplicates=len(duplicates),
         n_unmatched=len(unmatched),
         n_unmatched_catalogue=n_left,
-        radius=radius,
+        radius=options.radius,
         median_separation=float(matches["separation"].median()),
         expected_by_chance=chance,
         problems=tuple(problems),
@@ -262,20 +254,53 @@ def crossmatch(
 # What goes in
 
 
-def _open(path: Path, engine: str, ra: str, dec: str, ra_unit: RaUnit) -> Catalogue:
-    if engine == "tree":
+@dataclass(frozen=True)
+class _Galaxies:
+    """The galaxies to find."""
+
+    frame: pd.DataFrame
+    reader: PositionReader
+    names: pd.Series
+    naming: list[str]
+    """What is wrong with the names."""
+    renamed: pd.DataFrame
+    usable: NDArray[np.intp]
+    ra: NDArray[np.float64]
+    """Of the usable ones, deg; so is ``dec``."""
+    dec: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], options: CrossmatchOptions, wanted: list[str]) -> _Galaxies:
+        frame, columns, name = read_table(path), options.galaxies, os.fspath(path)
+        units = frame.attrs.get("units")
+        reader = PositionReader(
+            name, frame.columns, ra=columns.ra, dec=columns.dec, ra_unit=columns.ra_unit, units=units
+        )
+        frame[columns.ra], frame[columns.dec] = reader.read(frame[columns.ra], frame[columns.dec])
+        reader.require_some()
+        names, naming = _galaxy_names(frame, columns.name, name)
+        renamed = _renamed(frame, wanted, options.suffix)
+        usable = np.flatnonzero(frame[columns.ra].notna())
+        ra, dec = (frame[column].to_numpy()[usable] for column in (columns.ra, columns.dec))
+        return cls(frame, reader, names, naming, renamed, usable, ra, dec)
+
+
+def _open(path: Path, options: CrossmatchOptions) -> Catalogue:
+    columns = options.catalogue
+    if options.engine == "tree":
         if path.is_dir():
             raise ConfigError(f"{path}: a folder; if it is a HATS catalogue use the engine lsdb, else give the file")
-        return TableCatalogue(path, ra=ra, dec=dec, ra_unit=ra_unit)
-    if engine == "lsdb":
+        return TableCatalogue(path, ra=columns.ra, dec=columns.dec, ra_unit=columns.ra_unit)
+    if options.engine == "lsdb":
         from zoobot_3d.prepare.crossmatch.hats import HatsCatalogue
 
-        return HatsCatalogue(path, ra=ra, dec=dec, ra_unit=ra_unit)
-    raise ConfigError(f"unknown engine {engine!r}; use tree or lsdb")
+        return HatsCatalogue(path, ra=columns.ra, dec=columns.dec, ra_unit=columns.ra_unit)
+    raise ConfigError(f"unknown engine {options.engine!r}; use tree or lsdb")
 
 
-def _wanted(sky: Catalogue, columns: Sequence[str] | None, name_column: str | None) -> tuple[list[str], str | None]:
+def _wanted(sky: Catalogue, options: CrossmatchOptions) -> tuple[list[str], str | None]:
     """Columns of the catalogue to keep, in its order, and the one that names its rows."""
+    columns, name_column = options.columns, options.catalogue.name
     asked = sky.columns if columns and list(columns) == ["all"] else list(columns or ())
     require_columns(sky.columns, [*asked, *([name_column] if name_column else ())], sky.name)
     known = [name for name in CATALOGUE_IDS if name in sky.columns]
@@ -310,32 +335,42 @@ def _renamed(frame: pd.DataFrame, wanted: list[str], suffix: str) -> pd.DataFram
     return frame.rename(columns=new)
 
 
-def _refuse_hours(
-    sky: Catalogue,
-    galaxies: PositionReader,
-    catalogue_unit: RaUnit,
-    position: tuple[NDArray[np.float64], NDArray[np.float64]],
-    radius: float,
-    matched: int,
-) -> None:
+def _refuse_hours(sky: Catalogue, ours: _Galaxies, options: CrossmatchOptions, matched: int) -> None:
     """Raise if the galaxies match when one side's right ascensions are taken for hours."""
-    ra, dec = position
     tries: list[tuple[str, str, float, float]] = []
-    if galaxies.ra_unit == "deg" and galaxies.ra_range[1] <= 24:
-        tries.append((galaxies.name, "ra_unit", DEG_PER_UNIT["hour"], 1.0))
-    if catalogue_unit == "deg" and sky.ra_range[1] <= 24:
-        tries.append((sky.name, "catalogue_ra_unit", 1.0, DEG_PER_UNIT["hour"]))
+    if ours.reader.ra_unit == "deg" and ours.reader.ra_range[1] <= 24:
+        tries.append((ours.reader.name, "--ra-unit", DEG_PER_UNIT["hour"], 1.0))
+    if options.catalogue.ra_unit == "deg" and sky.ra_range[1] <= 24:
+        tries.append((sky.name, "--catalogue-ra-unit", 1.0, DEG_PER_UNIT["hour"]))
+    n = ours.usable.size
     for name, option, our_factor, their_factor in tries:
-        pairs = sky.find((ra * our_factor) % 360, dec, radius, ra_factor=their_factor, step=lambda rows: None)
+        ra = (ours.ra * our_factor) % 360
+        pairs = sky.find(ra, ours.dec, options.radius, ra_factor=their_factor, step=lambda rows: None)
         found = np.unique(pairs.galaxy).size
-        if found > _HOURS_GAIN * matched and found >= max(2, _HOURS_SHARE * ra.size):
+        if found > _HOURS_GAIN * matched and found >= max(2, _HOURS_SHARE * n):
             raise CatalogError(
-                f"{name}: its right ascension is in hours: {matched} of {ra.size} galaxies match as degrees, {found} "
-                f"as hours; give {option}='hour' (--{option.replace('_', '-')} hour)"
+                f"{name}: its right ascension is in hours: {matched} of {n} galaxies match as degrees, {found} as "
+                f"hours; give {option} hour"
             )
 
 
 # Who wins
+
+
+def _reach(options: CrossmatchOptions) -> float:
+    """How far pairs are looked for, arcsec."""
+    return max(_HISTOGRAM_ARCSEC, 2 * options.radius)
+
+
+def _find(sky: Catalogue, ours: _Galaxies, options: CrossmatchOptions, progress: bool) -> tuple[Pairs, pd.DataFrame]:
+    """Find all pairs, and the nearest row of each galaxy within the radius; galaxies by their row."""
+    with progress_bar("finding pairs", sky.n_rows or None, unit="rows", show=progress) as step:
+        pairs = sky.find(ours.ra, ours.dec, _reach(options), ra_factor=1.0, step=step)
+        best = _nearest_within(pairs, options.radius)
+        if len(best) < _HARDLY * ours.usable.size:
+            _refuse_hours(sky, ours, options, len(best))
+    best["galaxy"] = ours.usable[best["galaxy"]]
+    return pairs, best
 
 
 def _nearest_within(pairs: Pairs, radius: float) -> pd.DataFrame:
@@ -357,3 +392,33 @@ def _winners(best: pd.DataFrame) -> NDArray[np.int64]:
     """For each match the galaxy that gets its object: the nearest, then the first."""
     ranked = best.sort_values(["key", "separation", "galaxy"])
     return ranked.groupby("key")["galaxy"].transform("first").reindex(best.index).to_numpy()
+
+
+# What goes out
+
+
+def _matched(
+    ours: _Galaxies, taken: pd.DataFrame, best: pd.DataFrame, options: CrossmatchOptions
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of matches, and of galaxies that lost their row to a nearer one."""
+    merged = pd.concat([ours.renamed.iloc[best["galaxy"]].reset_index(drop=True), taken], axis=1)
+    merged["separation"] = best["separation"].to_numpy()
+    lost = (best["winner"] != best["galaxy"]).to_numpy()
+    winners = best["winner"][lost]
+    duplicates = merged[lost].assign(
+        duplicate_of=ours.names.iloc[winners].to_numpy(),
+        separation_winner=best.set_index("galaxy")["separation"].reindex(winners).to_numpy(),
+    )
+    if not options.keep_duplicates:
+        return merged[~lost], duplicates
+    winner = ours.names.iloc[best["winner"]].astype(str).reset_index(drop=True)
+    return merged.assign(duplicate_of=winner.where(lost, "")), duplicates
+
+
+def _unmatched(ours: _Galaxies, best: pd.DataFrame, pairs: Pairs, options: CrossmatchOptions) -> pd.DataFrame:
+    """Table of galaxies without a row, with the distance of the nearest and the reason."""
+    nearest = np.full(len(ours.frame), np.nan)
+    nearest[ours.usable] = pairs.nearest
+    lonely = np.setdiff1d(np.arange(len(ours.frame)), best["galaxy"])
+    reason = np.where(np.isin(lonely, ours.usable), f"nothing within {options.radius:g} arcsec", "no usable position")
+    return ours.renamed.iloc[lonely].assign(separation=nearest[lonely], reason=reason)
