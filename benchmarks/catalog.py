@@ -106,7 +106,8 @@ def check_plain(master: Path) -> None:
 
 def extract(survey: Path, out: Path) -> None:
     from zoobot_3d.marks.gz3d import read_gz3d
-    from zoobot_3d.prepare.extract import catalog, extract_marks, make_masks
+    from zoobot_3d.prepare.extract import catalog, extract_marks
+    from zoobot_3d.prepare.mask_files import make_masks
 
     files = sorted((survey / "gz3d").iterdir())
     quiet = {"shard_size": len(files), "progress": False}  # one shard: in this process

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from zoobot_3d.compute import shards as parallel
-from zoobot_3d.compute.shards import check_cluster, sharded
+from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.config.recipes import CLUSTER, recipe_file
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import write_parquet
@@ -26,6 +26,11 @@ from zoobot_3d.io import write_parquet
 EXAMPLE = recipe_file("slurm", CLUSTER)
 IMPORTABLE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # this file, by workers
 PATIENCE = 120  # seconds until a test that hangs fails; nothing waits this long when all is well
+
+
+def sharded(function, table, work, *, key="", options=None, id_column="id", **batch):
+    """As the real one, with the parts of `Batch` by their names."""
+    return parallel.sharded(function, table, work, key=key, options=options, batch=Batch(**batch), id_column=id_column)
 
 
 def square(rows: pd.DataFrame, folder: str = "", slots: int = 1) -> pd.DataFrame:
@@ -141,9 +146,9 @@ def test_results_come_in_order_and_the_working_folder_goes(tmp_path):
 def test_no_dask_is_imported_for_little_work(tmp_path):
     code = """
 import sys, pandas as pd
-from zoobot_3d.compute.shards import check_cluster, sharded
+from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 def same(rows): return rows.assign(error=None)
-with sharded(same, pd.DataFrame({"id": [1]}), sys.argv[1], progress=False) as frame: assert len(frame) == 1
+with sharded(same, pd.DataFrame({"id": [1]}), sys.argv[1], batch=Batch(progress=False)) as frame: assert len(frame) == 1
 assert not {"dask", "distributed", "dask_jobqueue"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "work")], check=True, timeout=PATIENCE)

@@ -13,7 +13,8 @@ from zoobot_3d.dataset.data import MaskDataset
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.prepare.check import check_catalog
-from zoobot_3d.prepare.extract import catalog, extract_marks, make_masks
+from zoobot_3d.prepare.extract import catalog, extract_marks
+from zoobot_3d.prepare.mask_files import make_masks
 from zoobot_3d.simulate.survey import simulate_survey
 
 ERRORS = [RuntimeError("a bug\nof two lines"), MemoryError("too large"), UnicodeEncodeError("ascii", "é", 0, 1, "no")]

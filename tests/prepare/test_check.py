@@ -13,8 +13,8 @@ from astropy.io import fits
 from tiny_survey import make_survey
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_picture, write_jpeg, write_parquet
-from zoobot_3d.prepare.check import KINDS, check_catalog, file_facts
-from zoobot_3d.prepare.extract import make_masks
+from zoobot_3d.prepare.check import KINDS, Tolerances, check_catalog, file_facts
+from zoobot_3d.prepare.mask_files import make_masks
 from zoobot_3d.schema import DEFAULT_MASTER
 from zoobot_3d.simulate.survey import simulate_survey
 
@@ -174,7 +174,7 @@ def test_off_centre_and_pixscale(root):
         hdus[0].header["CRPIX2"] -= 1.0  # within tolerance
     change(root, 2, est_dr5_pixscale=frame["est_dr5_pixscale"][2] * 1.02)
     assert found(root) == [("0", CUTOUT, "off-centre"), ("2", CUTOUT, "pixscale")]
-    assert found(root, tolerance_px=4.0) == [("2", CUTOUT, "pixscale")]
+    assert found(root, tolerances=Tolerances(px=4.0)) == [("2", CUTOUT, "pixscale")]
     detail = check(root).problems["detail"]
     assert detail[0] == f"middle is {3 * frame['est_dr5_pixscale'][0]:.2f} arcsec from the position of row"
     assert "0.980 times" in detail[1]
@@ -282,7 +282,7 @@ def test_repeated_observations_in_one_split_are_no_fault(root):
         0, ["dr8_id", JPG, CUTOUT, "ra", "dec", "est_dr5_pixscale", "split"]
     ]
     write_parquet(root / DEFAULT_MASTER, frame)
-    assert [kind for _, _, kind in found(root, tolerance_arcsec=1e9)] == []
+    assert [kind for _, _, kind in found(root, tolerances=Tolerances(arcsec=1e9))] == []
 
 
 # The whole

@@ -23,7 +23,8 @@ from zoobot_3d.marks.gz3d_summary import read_gz3d_summary
 from zoobot_3d.marks.table import marks_from_table, read_marks_table
 from zoobot_3d.marks.volunteer_marks import PathTask, VolunteerMarks
 from zoobot_3d.prepare import mask_files as masks_module
-from zoobot_3d.prepare.extract import catalog, extract_marks, make_masks
+from zoobot_3d.prepare.extract import catalog, extract_marks
+from zoobot_3d.prepare.mask_files import MaskOptions, make_masks
 from zoobot_3d.schema import DEFAULT_MASTER
 from zoobot_3d.simulate.catalogs import GZ3D_COLUMNS
 from zoobot_3d.simulate.survey import simulate_survey
@@ -311,7 +312,7 @@ def test_masks_on_the_frame_have_names_that_no_picture_mask_has(survey, tmp_path
 
 def test_fits_masks_have_a_wcs_and_the_official_rule_is_that_of_the_files(survey, tmp_path):
     extract_marks(survey / "gz3d", tmp_path / "marks", **QUIET)
-    make_masks(tmp_path / "marks", tmp_path / "masks", format="fits", rule="official", **QUIET)
+    make_masks(tmp_path / "marks", tmp_path / "masks", options=MaskOptions(format="fits", rule="official"), **QUIET)
     for file in (survey / "gz3d").iterdir():
         galaxy = read_gz3d(file)
         with fits.open(tmp_path / "masks" / file.name.replace(".fits.gz", "_frame.fits")) as hdus:
@@ -324,7 +325,7 @@ def test_fits_masks_have_a_wcs_and_the_official_rule_is_that_of_the_files(survey
 
 
 def test_size_keeps_the_field(survey, tmp_path):
-    make_masks(survey / DEFAULT_MASTER, tmp_path / "a", size=106, **QUIET)
+    make_masks(survey / DEFAULT_MASTER, tmp_path / "a", options=MaskOptions(size=106), **QUIET)
     make_masks(survey / DEFAULT_MASTER, tmp_path / "b", **QUIET)
     table = pd.read_parquet(tmp_path / "b" / "masks.parquet")
     for place in table["relative_spiral_mask_loc"]:
@@ -359,7 +360,7 @@ def test_masks_that_are_there_are_left_alone_and_others_made_again(tmp_path):
     assert (summary.done, summary.skipped, summary.failed) == (1, 1, 1)
     assert content(tmp_path / "masks") == before
     with pytest.raises(ConfigError, match="holds masks of size default"):
-        make_masks(catalogue, tmp_path / "masks", size=100, **QUIET)
+        make_masks(catalogue, tmp_path / "masks", options=MaskOptions(size=100), **QUIET)
 
 
 def test_a_row_without_a_scale_does_not_stop_the_others(tmp_path):
@@ -385,11 +386,11 @@ def test_one_galaxys_marks_on_two_pictures(tmp_path):
 def test_masks_say_what_they_cannot_do(tmp_path):
     catalogue = make_survey(tmp_path, 1)
     with pytest.raises(ConfigError, match="does not say where pictures are"):
-        make_masks(tmp_path / "marks", tmp_path / "m", grid="picture", **QUIET)
+        make_masks(tmp_path / "marks", tmp_path / "m", options=MaskOptions(grid="picture"), **QUIET)
     with pytest.raises(ConfigError, match="format=gif"):
-        make_masks(catalogue, tmp_path / "m", format="gif", **QUIET)
+        make_masks(catalogue, tmp_path / "m", options=MaskOptions(format="gif"), **QUIET)
     with pytest.raises(ConfigError, match="0 px"):
-        make_masks(catalogue, tmp_path / "m", size=0, **QUIET)
+        make_masks(catalogue, tmp_path / "m", options=MaskOptions(size=0), **QUIET)
     with pytest.raises(BadFileError, match="no marks"):
         make_masks(tmp_path / "jpg", tmp_path / "m", **QUIET)
     write_parquet(catalogue, pd.read_parquet(catalogue).drop(columns="relative_segmap_json_loc"))
@@ -414,7 +415,7 @@ def test_the_same_bytes_in_another_folder_and_cut_otherwise(gz3d, survey, tmp_pa
         for ending in ("csv", "csv.gz", "parquet", "fits"):
             catalog(root / "gz3d", root / f"c.{ending}", **options)
         make_masks(root / DEFAULT_MASTER, root / "masks", **options)
-        make_masks(root / "m", root / "masks", format="fits", **options)
+        make_masks(root / "m", root / "masks", options=MaskOptions(format="fits"), **options)
         return content(root)
 
     a = everything("a")

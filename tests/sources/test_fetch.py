@@ -3,9 +3,9 @@ import json
 import pandas as pd
 import pytest
 
+from zoobot_3d.compute.shards import Batch
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.sources.fetch import (
-    FetchJob,
     FetchOptions,
     FetchSummary,
     count_reasons,
@@ -139,7 +139,7 @@ def shards(rows, folder, arguments):
         folder,
         arguments,
         options=OPTIONS,
-        job=FetchJob("", "", shard_size=8, progress=False),
+        batch=Batch("", "", shard_size=8, progress=False),
     )
 
 

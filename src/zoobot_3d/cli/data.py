@@ -179,11 +179,10 @@ def _masks_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _masks(args: argparse.Namespace) -> int:
-    from zoobot_3d.prepare.extract import make_masks
+    from zoobot_3d.prepare.mask_files import MaskOptions, make_masks
 
-    return report(
-        make_masks(args.marks, args.out, grid=args.grid, format=args.format, rule=args.rule, cluster=args.cluster)
-    )
+    options = MaskOptions(grid=args.grid, format=args.format, rule=args.rule)
+    return report(make_masks(args.marks, args.out, options=options, cluster=args.cluster))
 
 
 # check

@@ -31,7 +31,7 @@ from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.io import write_parquet
 
-__all__ = ["check_cluster", "sharded"]
+__all__ = ["Batch", "check_cluster", "sharded"]
 
 SHARDS_PER_SLOT = 4
 """Shards that wait at the scheduler for each that runs: enough that no worker idles, few enough for any scheduler."""
@@ -40,6 +40,29 @@ DIED = "the worker process died on it"
 """The error of a row that kills its worker: a crash in a library, or more memory than there is."""
 
 _PATIENCE = 20.0  # seconds between looks at the cluster: jobs that their time limit ended, workers that are new
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a table is worked on, and what the screen says of it.
+
+    Attributes
+    ----------
+    what, unit : str
+        Label and unit of the progress bar.
+    cluster : str
+        See `check_cluster`. One shard, or none, is worked on in this process where that is ``local``.
+    shard_size : int
+        Rows in a shard.
+    progress : bool
+        Show the bar.
+    """
+
+    what: str = "working"
+    unit: str = "galaxies"
+    cluster: str = "local"
+    shard_size: int = 64
+    progress: bool = True
 
 
 # The shards
@@ -66,11 +89,7 @@ def sharded(
     *,
     key: str = "",
     options: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = None,
-    cluster: str = "local",
-    shard_size: int = 64,
-    what: str = "working",
-    unit: str = "galaxies",
-    progress: bool = True,
+    batch: Batch | None = None,
     id_column: str = "id",
 ) -> Iterator[pd.DataFrame]:
     """Run a function over the rows of a table, a shard at a time, and yield all results in the table's order.
@@ -91,14 +110,8 @@ def sharded(
     options : mapping or callable, optional
         Keywords of ``function``, or what makes them from the number of shards that may run at a time (to divide a
         request rate by).
-    cluster : str
-        See `check_cluster`. One shard, or none, is worked on in this process where that is ``local``.
-    shard_size : int
-        Rows in a shard.
-    what, unit : str
-        Label and unit of the progress bar.
-    progress : bool
-        Show it.
+    batch : Batch, optional
+        Where to work, in what pieces, and what to call it.
     id_column : str
         Column, of ``table`` and of results, that names a row to people.
 
@@ -112,7 +125,7 @@ def sharded(
     Raises
     ------
     ConfigError
-        If ``cluster`` cannot be used, or its workers do not see ``work``.
+        If the cluster cannot be used, or its workers do not see ``work``.
     BadFileError
         If another run is using ``work``.
     CatalogError
@@ -120,19 +133,20 @@ def sharded(
     Exception
         What ``function`` raised, after all other shards were done; a note says on which rows.
     """
-    place = parse_cluster(cluster)
+    batch = batch or Batch()
+    place, size = parse_cluster(batch.cluster), batch.shard_size
     if id_column not in table:
         raise CatalogError(f"a table to work on has no column {id_column}; it has {', '.join(map(str, table.columns))}")
     with _owned(Path(os.path.abspath(work))) as (folder, token):  # noqa: PTH100 - keeps links, resolve() not
         prefix = f"{function.__module__}.{function.__qualname__}\0{key}\0{id_column}\0"
         names = _Names(prefix, table)
         shards = [
-            _Shard(table.iloc[start : start + shard_size].reset_index(drop=True), folder / names[start, shard_size])
-            for start in range(0, len(table), shard_size)
+            _Shard(table.iloc[start : start + size].reset_index(drop=True), folder / names[start, size])
+            for start in range(0, len(table), size)
         ]
         there = {path.name for path in folder.glob("part-*.parquet")}
         left = list({shard.part: shard for shard in shards if shard.part.name not in there}.values())
-        with progress_bar(what, len(table), unit=unit, show=progress) as advance:
+        with progress_bar(batch.what, len(table), unit=batch.unit, show=batch.progress) as advance:
             advance(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in left))
             job = _Job(function, id_column, token, names.of, advance)
             if place.kind == "local" and len(shards) <= 1:

@@ -15,15 +15,14 @@ import pandas as pd
 
 from zoobot_3d import io, schema
 from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize, table_stem
-from zoobot_3d.compute.shards import check_cluster, sharded
+from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.marks.gz3d import read_gz3d
 from zoobot_3d.marks.gz3d_summary import read_gz3d_summary
 from zoobot_3d.marks.gz3d_writer import METADATA_COLUMNS
 from zoobot_3d.marks.table import COLUMNS, marks_row, write_marks_table
-from zoobot_3d.prepare.mask_files import make_masks
 
-__all__ = ["ExtractSummary", "catalog", "extract_marks", "make_masks"]
+__all__ = ["ExtractSummary", "catalog", "extract_marks"]
 
 _COUNTS = tuple(f"n_{what}_{name}" for what in ("asked", "marked") for name in schema.CLASSES)
 _FITS = (".fits.gz", ".fits")
@@ -74,12 +73,12 @@ def extract_marks(
     """
     check_cluster(cluster)
     jobs, target = _gz3d_jobs(gz3d), Path(out)
-    options: dict[str, Any] = {"cluster": cluster, "progress": progress, "shard_size": shard_size, "unit": "files"}
+    batch = Batch("extracting", "files", cluster, shard_size, progress)
     if target.name.endswith((".parquet", ".pq")):
         remove_leftovers(target.parent, f".{target.name}.")
         there = io.read_table(target, ["file"])["file"] if target.exists() else pd.Series([], dtype=str)
         new = jobs[~jobs["id"].isin(there)]
-        with sharded(_marks_rows, new, target.with_name(f".{target.name}.work"), what="extracting", **options) as rows:
+        with sharded(_marks_rows, new, target.with_name(f".{target.name}.work"), batch=batch) as rows:
             good, kept = rows[rows["error"].isna()], there.isin(jobs["id"])
             if len(good) or not kept.all():
                 old = pd.read_parquet(target)[kept.to_numpy()] if len(there) else pd.DataFrame(columns=list(COLUMNS))
@@ -89,8 +88,8 @@ def extract_marks(
     remove_leftovers(target)
     # Files here appear whole or not at all, so one that is there is good.
     is_new = ~jobs["stem"].add(".json").isin([path.name for path in target.iterdir()])
-    work = {"options": {"out": str(target.resolve())}, "what": "extracting", **options}
-    with sharded(_write_marks, jobs[is_new], target / ".work", **work) as rows:
+    options = {"out": str(target.resolve())}
+    with sharded(_write_marks, jobs[is_new], target / ".work", options=options, batch=batch) as rows:
         return summarize(target, rows, int((~is_new).sum()), target / "failed.csv")
 
 
@@ -182,16 +181,8 @@ def catalog(
     if not target.name.lower().endswith(io.TABLES):
         raise BadFileError(target, "unknown kind of table", "use .csv, .parquet or .fits")
     remove_leftovers(target.parent, f".{target.name}.")
-    with sharded(
-        _catalog_rows,
-        jobs,
-        target.with_name(f".{target.name}.work"),
-        cluster=cluster,
-        shard_size=shard_size,
-        what="reading",
-        unit="files",
-        progress=progress,
-    ) as rows:
+    batch = Batch("reading", "files", cluster, shard_size, progress)
+    with sharded(_catalog_rows, jobs, target.with_name(f".{target.name}.work"), batch=batch) as rows:
         good = rows[rows["error"].isna()]
         types = _METADATA | {"file_name": "str"} | dict.fromkeys(_COUNTS, "int64")
         if len(good):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,26 +22,63 @@ from zoobot_3d import io, schema
 from zoobot_3d.catalog.galaxy_files import galaxy_files
 from zoobot_3d.catalog.reading import catalog_root, read_catalog
 from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize
-from zoobot_3d.compute.shards import check_cluster, sharded
+from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.schema import COL_BAR_MASK, COL_MARKS, COL_PIXSCALE, COL_SPIRAL_MASK, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["make_masks"]
+__all__ = ["MaskOptions", "make_masks"]
 
 COL_MASK_FITS = "relative_mask_fits_loc"
 _PLACES = {"png": (COL_SPIRAL_MASK, COL_BAR_MASK), "fits": (COL_MASK_FITS,)}
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What masks are made.
+
+    Attributes
+    ----------
+    grid : {"picture", "frame"}, optional
+        ``picture``, the default for a catalogue: each galaxy's Galaxy Zoo picture, as its ``est_dr5_pixscale`` and
+        position say; these are what ``relative_spiral_mask_loc`` and ``relative_bar_mask_loc`` of a catalogue are for.
+        ``frame``, the default for a folder: what volunteers saw, 525 px of 0.099 arcsec.
+    size : int, optional
+        Side in pixels, of the same field; 424 for pictures, and that of the frame, by default.
+    format : {"png", "fits"}
+        Kind of file.
+    rule : {"volunteers", "official"}
+        ``official`` counts paths and leaves out those that cross themselves, as the masks in GZ3D files do; more paths
+        than volunteers count as all volunteers.
+
+    Raises
+    ------
+    ConfigError
+        If there are no such masks.
+    """
+
+    grid: Literal["picture", "frame"] | None = None
+    size: int | None = None
+    format: Literal["png", "fits"] = "png"
+    rule: Literal["volunteers", "official"] = "volunteers"
+
+    def __post_init__(self) -> None:
+        """Refuse what there is not."""
+        known = self.grid in (None, "picture", "frame") and self.format in _PLACES
+        if not known or self.rule not in ("volunteers", "official"):
+            raise ConfigError(
+                f"no masks of grid={self.grid}, format={self.format}, rule={self.rule}; see MaskOptions"
+            )
+        if self.size is not None and self.size < 1:
+            raise ConfigError(f"masks cannot be {self.size} px wide; give a size of 1 or more")
 
 
 def make_masks(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] = "masks",
     *,
-    grid: Literal["picture", "frame"] | None = None,
-    size: int | None = None,
-    format: Literal["png", "fits"] = "png",
-    rule: Literal["volunteers", "official"] = "volunteers",
+    options: MaskOptions | None = None,
     root: str | os.PathLike[str] | None = None,
     cluster: str = "local",
     progress: bool = True,
@@ -60,17 +98,8 @@ def make_masks(
         A catalogue with marks in ``relative_segmap_json_loc``, or a folder of marks (JSON).
     out : path
         Folder to write.
-    grid : {"picture", "frame"}, optional
-        ``picture``, the default for a catalogue: each galaxy's Galaxy Zoo picture, as its ``est_dr5_pixscale`` and
-        position say; these are what ``relative_spiral_mask_loc`` and ``relative_bar_mask_loc`` of a catalogue are for.
-        ``frame``, the default for a folder: what volunteers saw, 525 px of 0.099 arcsec.
-    size : int, optional
-        Side in pixels, of the same field; 424 for pictures, and that of the frame, by default.
-    format : {"png", "fits"}
-        Kind of file.
-    rule : {"volunteers", "official"}
-        ``official`` counts paths and leaves out those that cross themselves, as the masks in GZ3D files do; more paths
-        than volunteers count as all volunteers.
+    options : MaskOptions, optional
+        On which pixels, counted how, in what files.
     root : path, optional
         Folder that paths in catalogue and table start from; by default found from the catalogue, or the folder above
         `out`. If `out` is not below it, paths in the table start from `out`.
@@ -93,15 +122,12 @@ def make_masks(
     CatalogError
         If the catalogue lacks columns, or names no marks.
     ConfigError
-        If an option makes no sense, or `out` holds masks made with another `size` or `rule`.
+        If a folder of marks is to give masks of pictures, or `out` holds masks made with another size or rule.
     """
     check_cluster(cluster)
     of_folder = Path(source).is_dir()
-    grid = grid or ("frame" if of_folder else "picture")
-    if grid not in ("picture", "frame") or format not in _PLACES or rule not in ("volunteers", "official"):
-        raise ConfigError(f"no masks of grid={grid}, format={format}, rule={rule}; see make_masks for what there is")
-    if size is not None and size < 1:
-        raise ConfigError(f"masks cannot be {size} px wide; give a size of 1 or more")
+    asked = options or MaskOptions()
+    grid = asked.grid or ("frame" if of_folder else "picture")
     if of_folder and grid == "picture":
         raise ConfigError(f"{os.fspath(source)}: a folder of marks does not say where pictures are; give a catalogue")
     folder = Path(out).resolve()
@@ -109,8 +135,8 @@ def make_masks(
     jobs = _folder_jobs(Path(source)) if of_folder else _catalogue_jobs(source, found, grid)
     base = found.resolve() if folder.is_relative_to(found.resolve()) else folder
     jobs[COL_MARKS] = [_below(base, Path(path)) for path in jobs["path"]]
-    name = "masks" + ("_frame" if grid == "frame" else "") + ("_fits" if format == "fits" else "")
-    how = {"grid": grid, "size": str(size or "default"), "rule": rule, "format": format}
+    name = "masks" + ("_frame" if grid == "frame" else "") + ("_fits" if asked.format == "fits" else "")
+    how = {"grid": grid, "size": str(asked.size or "default"), "rule": asked.rule, "format": asked.format}
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     table = folder / f"{name}.parquet"
@@ -122,16 +148,15 @@ def make_masks(
         jobs[is_new],
         folder / f".{name}.work",
         key=json.dumps(how),
-        options={"folder": str(folder), "base": str(base), "how": how, "size": size},
-        cluster=cluster,
-        shard_size=shard_size,
-        what="masks",
-        progress=progress,
+        options={"folder": str(folder), "base": str(base), "how": how, "size": asked.size},
+        batch=Batch("masks", cluster=cluster, shard_size=shard_size, progress=progress),
     ) as rows:
         made = rows[rows["error"].isna()]
         kept = known[~is_new]
         if len(made) or len(kept) < len(there):
-            every = pd.concat([frame.reindex(columns=list(_types(format))) for frame in (kept, made) if len(frame)])
+            every = pd.concat(
+                [frame.reindex(columns=list(_types(asked.format))) for frame in (kept, made) if len(frame)]
+            )
             every = every.set_index("id").loc[[name for name in jobs["id"] if name in set(every["id"])]].reset_index()
             _write_list(table, every, how)
         return summarize(folder, rows, len(kept), folder / f"{name}_failed.csv")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from zoobot_3d.catalog.positions import require_columns
 from zoobot_3d.catalog.reading import read_catalog
-from zoobot_3d.compute.shards import sharded
+from zoobot_3d.compute.shards import Batch, sharded
 from zoobot_3d.errors import BadPictureError, CatalogError, ConfigError
 from zoobot_3d.io import read_picture, read_table, write_jpeg, write_parquet
 from zoobot_3d.marks.gz3d import gz3d_grid
@@ -216,10 +216,8 @@ def simulate_in_hosts(
     turns = hosts.iloc[index * len(hosts) // n_galaxies].reset_index(drop=True)
     table = turns.assign(id=[f"hosted_{i}" for i in index], number=index, picture=turns["picture"].astype(str))
     options = {"root": str(root), "seed": seed, "plain": plain}
-    with sharded(
-        _simulate_rows, table, root / "hosted" / ".parts", key=made_of, options=options,
-        what="dressing", progress=progress,
-    ) as made:  # fmt: skip
+    batch = Batch("dressing", progress=progress)
+    with sharded(_simulate_rows, table, root / "hosted" / ".parts", key=made_of, options=options, batch=batch) as made:
         write_parquet(root / _TABLE, made.drop(columns=["id", "error"]), {_MADE_OF: made_of})
     return read_catalog(root / _TABLE)
 

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from zoobot_3d.compute.locks import folder_lock
-from zoobot_3d.compute.shards import sharded
+from zoobot_3d.compute.shards import Batch, sharded
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
 from zoobot_3d.io import atomic_path, read_table, write_parquet
 from zoobot_3d.sources.http import Client
@@ -30,7 +30,6 @@ from zoobot_3d.sources.http import Client
 __all__ = [
     "FAILED",
     "LEDGER",
-    "FetchJob",
     "FetchOptions",
     "FetchSummary",
     "count_reasons",
@@ -256,17 +255,6 @@ def remove_leftovers(folder: Path, names: Collection[str], keep: Collection[str]
 # The work
 
 
-@dataclass(frozen=True)
-class FetchJob:
-    """What a fetch is called on the screen, and where it works; see `zoobot_3d.compute.shards.sharded`."""
-
-    what: str
-    unit: str
-    cluster: str = "local"
-    shard_size: int = 64
-    progress: bool = True
-
-
 @contextlib.contextmanager
 def fetch_shards(
     function: Callable[..., pd.DataFrame],
@@ -275,7 +263,7 @@ def fetch_shards(
     arguments: Mapping[str, Any],
     *,
     options: FetchOptions,
-    job: FetchJob,
+    batch: Batch,
 ) -> Iterator[pd.DataFrame]:
     """Fetch rows by `zoobot_3d.compute.shards.sharded`; write what follows from the results inside the with-block.
 
@@ -294,7 +282,7 @@ def fetch_shards(
         For every call; plain values.
     options : FetchOptions
         Limits of all workers together.
-    job : FetchJob
+    batch : Batch
         What it is called, and where to work.
 
     Yields
@@ -311,19 +299,14 @@ def fetch_shards(
     if rows.empty:
         yield pd.DataFrame({"id": [], "error": [], "url": []}, dtype=object)
         return
-    cluster = job.cluster
-    if cluster == "local" and options.connections < (os.cpu_count() or 1):
-        cluster = f"local:{options.connections}"  # a worker without a connection has nothing to do
+    if batch.cluster == "local" and options.connections < (os.cpu_count() or 1):
+        batch = replace(batch, cluster=f"local:{options.connections}")  # without a connection a worker has no work
     with sharded(
         function,
         rows,
         work,
         options=lambda n_workers: {"options": options.share(n_workers), **arguments},
-        cluster=cluster,
-        shard_size=job.shard_size,
-        what=job.what,
-        unit=job.unit,
-        progress=job.progress,
+        batch=batch,
     ) as results:
         yield results
 

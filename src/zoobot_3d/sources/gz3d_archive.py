@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from astropy.io import fits
 
-from zoobot_3d.compute.shards import check_cluster
+from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_table
 from zoobot_3d.marks.gz3d_writer import BAR, METADATA, N_HDUS, PICTURE
@@ -31,7 +31,6 @@ from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.fetch import (
     FAILED,
     LEDGER,
-    FetchJob,
     FetchOptions,
     FetchSummary,
     count_reasons,
@@ -157,7 +156,7 @@ def fetch_gz3d(
             folder,
             {"folder": str(folder)},
             options=options,
-            job=FetchJob("fetching GZ3D", "files", cluster, progress=progress),
+            batch=Batch("fetching GZ3D", "files", cluster, progress=progress),
         ) as results:
             results = todo.drop(columns="url").merge(results, on="id", validate="1:1")
             lost = results["error"].notna()

@@ -23,7 +23,7 @@ import pandas as pd
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zoobot_3d.compute.shards import check_cluster
+from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import read_cutout, write_jpeg
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
@@ -34,7 +34,6 @@ from zoobot_3d.sources.cutout_requests import DIGITS, RequestOptions, read_reque
 from zoobot_3d.sources.fetch import (
     FAILED,
     LEDGER,
-    FetchJob,
     FetchOptions,
     FetchSummary,
     count_reasons,
@@ -307,7 +306,7 @@ def fetch_cutouts(
             folder,
             {"root": str(root), "keep_fits": cutouts.keep_fits},
             options=options,
-            job=FetchJob("fetching cutouts", "galaxies", cluster, cutouts.shard_size, progress),
+            batch=Batch("fetching cutouts", "galaxies", cluster, cutouts.shard_size, progress),
         ) as results:
             results = todo.drop(columns="url").merge(results, on="id", validate="1:1")
             lost = results["error"].notna()

@@ -18,13 +18,13 @@ import pandas as pd
 from zoobot_3d import io
 from zoobot_3d.catalog.reading import catalog_root, read_catalog
 from zoobot_3d.compute.batch import file_stamp, remove_leftovers
-from zoobot_3d.compute.shards import check_cluster, sharded
+from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.prepare.check.faults import KINDS, find_faults, named_files
 from zoobot_3d.prepare.check.file_facts import FACTS, read_facts
 from zoobot_3d.schema import COL_ID, COL_JPG, GZ_FIELD_PX
 
-__all__ = ["KINDS", "CheckReport", "check_catalog"]
+__all__ = ["KINDS", "CheckReport", "Tolerances", "check_catalog"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,29 @@ class CheckReport:
         return lines if len(lines) > 1 else [*lines, ["none", "", "0", "", ""]]
 
 
+@dataclass(frozen=True)
+class Tolerances:
+    """How far things may be apart.
+
+    Attributes
+    ----------
+    px : float
+        In pixels of the file, a cutout's middle from the row's ``ra``, ``dec``, or the frame that volunteers saw from
+        ``ra_manga``, ``dec_manga``.
+    arcsec : float
+        That frame from the picture.
+    """
+
+    px: float = 2.0
+    arcsec: float = 5.0
+
+
 def check_catalog(
     catalogue: str | os.PathLike[str],
     *,
     root: str | os.PathLike[str] | None = None,
     size: int = GZ_FIELD_PX,
-    tolerance_px: float = 2.0,
-    tolerance_arcsec: float = 5.0,
+    tolerances: Tolerances | None = None,
     cluster: str = "local",
     report: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -81,11 +97,8 @@ def check_catalog(
         Folder that its paths start from; found beside the catalogue by default.
     size : int
         Expected side of pictures and cutouts, px.
-    tolerance_px : float
-        How far, in pixels of the file, a cutout's middle may be from the row's ``ra``, ``dec``, or the frame that
-        volunteers saw from ``ra_manga``, ``dec_manga``.
-    tolerance_arcsec : float
-        How far that frame may be from the picture.
+    tolerances : Tolerances, optional
+        How far pictures and frames may be from where the catalogue says.
     cluster : str
         Where to work, see `zoobot_3d.compute.shards.sharded`.
     report : path, optional
@@ -109,6 +122,7 @@ def check_catalog(
         If `cluster` makes no sense.
     """
     check_cluster(cluster)
+    limits = tolerances or Tolerances()
     if report is not None and not str(report).lower().endswith(io.TABLES):
         raise BadFileError(report, "unknown kind of table", "use .csv, .parquet or .fits")
     if report is not None:
@@ -123,10 +137,10 @@ def check_catalog(
     there = files[files["stamp"] != ""]
     with _work_folder(Path(report if report is not None else catalogue)) as work:
         options = {"root": str(base.resolve())}
-        shards = {"options": options, "cluster": cluster, "shard_size": shard_size, "progress": progress}
-        with sharded(read_facts, there, work, what="checking", unit="files", **shards) as facts:  # type: ignore[arg-type]
+        batch = Batch("checking", "files", cluster, shard_size, progress)
+        with sharded(read_facts, there, work, options=options, batch=batch) as facts:
             found = facts.reindex(columns=list(FACTS))
-    faults = find_faults(frame, uses, found, size, tolerance_px, tolerance_arcsec)
+    faults = find_faults(frame, uses, found, size, limits.px, limits.arcsec)
     result = CheckReport(len(frame), len(there), _named(faults, frame))
     if report is not None:
         io.write_table(report, result.problems)
