@@ -76,7 +76,7 @@ def grey(r: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def make_other_look(root: Path, n_galaxies: int) -> pd.DataFrame:
     """Simulate a survey and draw its galaxies anew as `OTHER` sees them; return its catalogue with their pictures."""
-    simulate_survey(root, n_galaxies, seed=OTHER_SEED, images_only=True)
+    simulate_survey(root, n_galaxies, seed=OTHER_SEED, files="pictures")
     catalog = read_catalog(root / DEFAULT_MASTER)
     with progress_bar("another look", len(catalog)) as advance:
         for row in catalog.itertuples():

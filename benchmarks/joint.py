@@ -211,7 +211,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if not (args.survey / DEFAULT_MASTER).exists():
-        simulate_survey(args.survey, args.galaxies, seed=4, images_only=True)
+        simulate_survey(args.survey, args.galaxies, seed=4, files="pictures")
     galaxies = len(read_catalog(args.survey / DEFAULT_MASTER))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []

@@ -24,7 +24,7 @@ import torch
 
 from zoobot_3d import __version__
 from zoobot_3d.catalog.reading import read_catalog
-from zoobot_3d.dataset.data import MaskDataset
+from zoobot_3d.dataset.data import ItemParts, MaskDataset
 from zoobot_3d.io import read_picture
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.schema import COL_DEC, COL_JPG, COL_MARKS, COL_PIXSCALE, COL_RA, GZ_FIELD_PX
@@ -37,7 +37,7 @@ PARTS = ("decode", "marks", "decode + marks", "whole item")
 def measure(survey: Path, input_size: int, field_fraction: float, rounds: int) -> dict[str, np.ndarray]:
     """Milliseconds for each part, one value per galaxy: the median over rounds."""
     catalog = read_catalog(survey / "data" / "gz3d_and_desi_master_catalog.parquet")
-    dataset = MaskDataset(catalog, survey, input_size, field_fraction, masks=False)
+    dataset = MaskDataset(catalog, survey, input_size, field_fraction, parts=ItemParts(masks=False))
     jpgs = [survey / path for path in catalog[COL_JPG]]
     marks = [survey / path for path in catalog[COL_MARKS]]
     positions = catalog[[COL_PIXSCALE, COL_RA, COL_DEC]].to_numpy(float)

@@ -75,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     master = args.survey / DEFAULT_MASTER
     if not master.exists():
-        simulate_survey(args.survey, args.galaxies, seed=11, images_only=True, broad=True)
+        simulate_survey(args.survey, args.galaxies, seed=11, files="pictures", broad=True)
     galaxies = len(read_catalog(master))
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"--data.catalog={master}", "--data.cache=none", "--data.workers=2", "--data.batch_size=32"]

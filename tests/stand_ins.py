@@ -89,7 +89,7 @@ def _write_pictures(root: Path, rng: np.random.Generator) -> None:
 
 def _write_marks(folder: Path) -> None:
     """A GZ3D file, and its tables as astropy reads them."""
-    survey = simulate_survey(folder.parent / ".survey", 1, seed=8, workers=1, cutouts=False, progress=False)
+    survey = simulate_survey(folder.parent / ".survey", 1, seed=8, workers=1, files="no-cutouts", progress=False)
     folder.mkdir(parents=True)
     (made,) = (survey.root / "gz3d").iterdir()
     file = folder / f"gz3d_{MARKED}.reconstructed.fits.gz"

@@ -107,7 +107,7 @@ def write_catalog(
     if n_disks:
         folder = "ellicular"
         disks = simulate_survey(
-            survey.root / folder, n_disks, seed=seed + 1, images_only=True, broad=True, kind="ellicular"
+            survey.root / folder, n_disks, seed=seed + 1, files="pictures", broad=True, kind="ellicular"
         )
         frame = read_catalog(disks.master)
         for column in (COL_JPG, COL_MARKS):
@@ -156,7 +156,7 @@ def main() -> None:
         raise SystemExit(f"{error}; or do without, --hosted 0") from None
 
     work = Path(args.work)
-    survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, images_only=True, broad=True)
+    survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, files="pictures", broad=True)
     real = real_galaxies(survey.root, args.drawn, args.plain)
     catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, real)
     shares = [f"data.group_shares.{frame['group'].iloc[0]}={SHARES[frame['group'].iloc[0]]}" for frame in real]

@@ -8,7 +8,7 @@ import torch
 from tiny_survey import PIXSCALE, make_mixed_survey, make_survey, mark_frame, marks, rectangle
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.config.schema import DataConfig
-from zoobot_3d.dataset.data import MaskDataModule, MaskDataset
+from zoobot_3d.dataset.data import ItemParts, MaskDataModule, MaskDataset
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.io import read_picture, write_cutout, write_jpeg, write_parquet, write_png
 from zoobot_3d.schema import vote_columns
@@ -44,7 +44,7 @@ def one_galaxy(root, pixscale=PIXSCALE, offset=(0.0, 0.0), spiral=(), bar=(), **
 
 def test_item(survey):
     root, catalog = survey
-    item = MaskDataset(catalog, root, SIZE, FRACTION, label_cols=["redshift"])[3]
+    item = MaskDataset(catalog, root, SIZE, FRACTION, parts=ItemParts(label_cols=["redshift"]))[3]
     assert (item["image"].dtype, item["image"].shape) == (torch.uint8, (3, SIZE, SIZE))
     assert (item["votes"].dtype, item["votes"].shape) == (torch.uint8, (2, SIZE, SIZE))
     assert (item["n_asked"].dtype, item["n_asked"].shape) == (torch.uint8, (2, SIZE, SIZE))
@@ -243,7 +243,7 @@ def test_missing_column(survey, column):
 def test_missing_label_column(survey):
     root, catalog = survey
     with pytest.raises(CatalogError, match="no column mass"):
-        MaskDataset(catalog, root, SIZE, FRACTION, label_cols=["mass"])
+        MaskDataset(catalog, root, SIZE, FRACTION, parts=ItemParts(label_cols=["mass"]))
 
 
 def test_pixscale_must_be_positive(survey):
@@ -367,7 +367,7 @@ def numbers(names, kind=None):
 def test_items_carry_vote_counts(mixed):
     root, catalog = mixed
     columns = vote_columns(["gz2"])
-    dataset = MaskDataset(catalog, root, SIZE, FRACTION, vote_cols=columns)
+    dataset = MaskDataset(catalog, root, SIZE, FRACTION, parts=ItemParts(vote_cols=columns))
     marks_alone, votes_alone, both = (dataset[index] for index in (0, 1, 2))
     assert both["vote_counts"].dtype == torch.float32 and both["vote_counts"].shape == (28,)
     assert both["vote_counts"][columns.index("has-spiral-arms-gz2_yes")] == 30  # even: the first answer
@@ -403,7 +403,9 @@ def test_votes_of_marked_galaxies_can_be_hidden(mixed):
 def test_a_galaxy_that_cannot_be_read_has_no_votes(tmp_path):
     root, catalog = tmp_path, read_catalog(make_mixed_survey(tmp_path))
     (root / "jpg/g01.jpg").write_bytes(b"")
-    dataset = MaskDataset(catalog, root, SIZE, FRACTION, vote_cols=vote_columns(["gz2"]), on_error="skip")
+    dataset = MaskDataset(
+        catalog, root, SIZE, FRACTION, parts=ItemParts(vote_cols=vote_columns(["gz2"])), on_error="skip"
+    )
     assert dataset[1]["vote_counts"].sum() == 0
     assert dataset[4]["vote_counts"].sum() > 0
 
@@ -457,4 +459,4 @@ def test_votes_that_cannot_be(mixed, value):
     catalog = catalog.astype({"bar-gz2_yes": object})
     catalog.loc[5, "bar-gz2_yes"] = value
     with pytest.raises(CatalogError, match=r"1 rows have no number of votes in bar-gz2_yes, the first is g05"):
-        MaskDataset(catalog, root, SIZE, FRACTION, vote_cols=["bar-gz2_yes", "bar-gz2_no"])
+        MaskDataset(catalog, root, SIZE, FRACTION, parts=ItemParts(vote_cols=["bar-gz2_yes", "bar-gz2_no"]))

@@ -129,8 +129,8 @@ def test_a_folder_of_pictures_of_any_field(segmenter, tmp_path):
     }
     for name, picture in pictures.items():
         io.write_png(folder / f"{name}.png", picture)
-    galaxies = list_galaxies([folder]).assign(pixscale=0.3)
-    summary = predict(galaxies, segmenter, tmp_path / "out", masks="fits", field="auto")
+    galaxies = list_galaxies([folder]).assign(pixscale=0.3, field="auto")
+    summary = predict(galaxies, segmenter, tmp_path / "out", masks="fits")
     assert (summary.predicted, summary.failed) == (3, 1)
     rows = pd.read_parquet(tmp_path / "out" / "shards").set_index("id")
     assert rows.loc["tiny", "error"].startswith("the galaxy has a Petrosian radius of ")
@@ -142,8 +142,10 @@ def test_a_folder_of_pictures_of_any_field(segmenter, tmp_path):
         expected = segmenter.segment(pictures[name], field="auto")
         np.testing.assert_array_equal(np.isnan(masks[name]), np.isnan(expected))
         np.testing.assert_allclose(masks[name], expected, atol=0.003)
-    with pytest.raises(ConfigError, match="made with other field"):
-        predict(galaxies, segmenter, tmp_path / "out")
+    again = predict(galaxies, segmenter, tmp_path / "out", masks="fits")
+    assert (again.predicted, again.skipped) == (0, 3)
+    as_they_are = predict(galaxies.assign(field="picture"), segmenter, tmp_path / "out", masks="fits")
+    assert (as_they_are.changed, as_they_are.failed) == (3, 1)  # "wide" is not square
 
 
 @pytest.mark.slow  # 40 predictions

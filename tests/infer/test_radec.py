@@ -13,7 +13,7 @@ from zoobot_3d.simulate.survey import simulate_survey
 def sky(tmp_path_factory):
     """Two galaxies behind a cutout service."""
     root = tmp_path_factory.mktemp("sky")
-    simulate_survey(root, 2, seed=4, images_only=True, workers=1, progress=False)
+    simulate_survey(root, 2, seed=4, files="pictures", workers=1, progress=False)
     with Archive(root) as archive:
         yield archive, io.read_table(root / "truth.parquet")[["ra", "dec"]].to_numpy(float)
 

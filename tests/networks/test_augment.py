@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.networks.augment import Affine, Augment, center_crop, warp
+from zoobot_3d.networks.augment import Affine, Augment, Geometry, center_crop, warp
 
 SIZE = 16
 
@@ -72,7 +72,7 @@ def test_a_squash_brings_points_nearer_along_its_direction(angle, x, y):
 
 
 def test_half_of_the_galaxies_are_squashed_within_the_limit():
-    affine_of = Augment(squash=0.5, seed=0).draw_affine(2000, torch.device("cpu"))
+    affine_of = Augment(geometry=Geometry(squash=0.5), seed=0).draw_affine(2000, torch.device("cpu"))
     assert 0.45 < (affine_of.squash < 1).float().mean() < 0.55
     assert affine_of.squash.min() >= 0.5 and affine_of.squash.max() == 1
     assert Augment(seed=0).draw_affine(4, torch.device("cpu")).squash is None
@@ -160,8 +160,10 @@ def test_a_bend_moves_picture_and_masks_together_and_smoothly():
 
 
 def test_bends_have_the_scatter_that_was_asked_for():
-    assert Augment(bend=0.0).draw_bend(2, torch.device("cpu")) is None
-    assert Augment(bend=0.03, seed=0).draw_bend(500, torch.device("cpu")).std() == pytest.approx(0.03, rel=0.05)
+    assert Augment(geometry=Geometry(bend=0.0)).draw_bend(2, torch.device("cpu")) is None
+    assert Augment(geometry=Geometry(bend=0.03), seed=0).draw_bend(500, torch.device("cpu")).std() == pytest.approx(
+        0.03, rel=0.05
+    )
 
 
 def test_class_nobody_was_asked_stays_unknown(sample):
@@ -221,22 +223,24 @@ def test_samples_of_a_batch_get_their_own_affine(sample):
 
 
 def test_draws_stay_within_their_limits():
-    draw = Augment(rotate=30, scale=1.25, shift=0.05, flip=True, seed=0).draw_affine(2000, torch.device("cpu"))
+    draw = Augment(geometry=Geometry(rotate=30, scale=1.25, shift=0.05, flip=True), seed=0).draw_affine(
+        2000, torch.device("cpu")
+    )
     assert 29 < draw.angle.abs().max() <= 30
     assert draw.scale.min() == pytest.approx(0.8, abs=0.01)
     assert draw.scale.max() == pytest.approx(1.25, abs=0.01)
     assert 0.049 < draw.shift_x.abs().max() <= 0.05
     assert draw.mirror.mean() == pytest.approx(0.5, abs=0.05)
-    assert Augment(flip=False, seed=0).draw_affine(100, torch.device("cpu")).mirror.sum() == 0
+    assert Augment(geometry=Geometry(flip=False), seed=0).draw_affine(100, torch.device("cpu")).mirror.sum() == 0
 
 
 def test_jitter_is_for_the_picture_alone(sample):
     still = {"rotate": 0.0, "scale": 1.0, "shift": 0.0, "flip": False, "bend": 0.0}
-    picture, votes, asked = Augment(**still, seed=0)(*sample)
+    picture, votes, asked = Augment(geometry=Geometry(**still), seed=0)(*sample)
     assert (picture - sample[0]).abs().mean() > 0.01
     torch.testing.assert_close(votes, sample[1].float(), atol=1e-4, rtol=0)
     assert (asked > 0).all()
-    picture, _, _ = Augment(**still, photometric=0.0, seed=0)(*sample)
+    picture, _, _ = Augment(geometry=Geometry(**still), photometric=0.0, seed=0)(*sample)
     torch.testing.assert_close(picture, sample[0], atol=1e-5, rtol=0)
 
 
@@ -262,11 +266,11 @@ def test_wrong_input_is_refused(sample):
     with pytest.raises(ConfigError, match="give squares of one size"):
         Augment()(picture, votes[..., :8, :8], asked)
     with pytest.raises(ConfigError, match="scale >= 1"):
-        Augment(scale=0.8)
-    with pytest.raises(ConfigError, match="bend and photometric >= 0"):
-        Augment(bend=-0.1)
+        Augment(geometry=Geometry(scale=0.8))
+    with pytest.raises(ConfigError, match="bend >= 0"):
+        Augment(geometry=Geometry(bend=-0.1))
     with pytest.raises(ConfigError, match="squash above 0"):
-        Augment(squash=0.0)
+        Augment(geometry=Geometry(squash=0.0))
     with pytest.raises(ConfigError, match="grey in 0-1"):
         Augment(grey=1.5)
     with pytest.raises(ConfigError, match="cannot crop 20 px from 16 x 16 px"):

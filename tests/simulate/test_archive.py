@@ -383,7 +383,7 @@ def test_an_impossible_grid_is_refused(small_survey):
 
 
 def test_a_survey_without_fits_files_can_still_be_shown(tmp_path):
-    simulate_survey(tmp_path, 1, seed=1, workers=1, images_only=True, progress=False)
+    simulate_survey(tmp_path, 1, seed=1, workers=1, files="pictures", progress=False)
     row = read_table(tmp_path / schema.DEFAULT_MASTER).iloc[0]
     with Archive(tmp_path) as archive:
         assert cutout(archive, "jpeg", **own_grid(row)).content == (tmp_path / row[schema.COL_JPG]).read_bytes()

@@ -146,7 +146,7 @@ def test_tables_have_the_real_columns(survey, master):
 
 def test_sami_fits_has_byte_strings(tmp_path):
     root = tmp_path
-    simulate_survey(root, 24, images_only=True, workers=1, progress=False)
+    simulate_survey(root, 24, files="pictures", workers=1, progress=False)
     frame = read_table(root / CATALOGUES["sami"])
     assert frame.shape[1] == 21
     assert len(frame)
@@ -161,7 +161,7 @@ def test_sami_fits_has_byte_strings(tmp_path):
 
 
 def test_a_broad_survey_looks_different_but_is_as_consistent(survey, tmp_path):
-    simulate_survey(tmp_path, 8, images_only=True, workers=1, broad=True, progress=False)
+    simulate_survey(tmp_path, 8, files="pictures", workers=1, broad=True, progress=False)
     usual, broad = (read_table(root / schema.DEFAULT_MASTER).set_index("dr8_id") for root in (survey, tmp_path))
     broad = broad.loc[usual.index]
     zoom = broad[schema.COL_PIXSCALE] / usual[schema.COL_PIXSCALE]
@@ -188,16 +188,16 @@ def test_votes_of_the_first_campaign_have_its_own_answers(survey, tmp_path):
 
 
 def test_a_broad_survey_is_not_continued_as_a_usual_one(tmp_path):
-    simulate_survey(tmp_path, 1, images_only=True, workers=1, broad=True, progress=False)
+    simulate_survey(tmp_path, 1, files="pictures", workers=1, broad=True, progress=False)
     with pytest.raises(ConfigError, match="'broad': True"):
-        simulate_survey(tmp_path, 2, images_only=True, workers=1, progress=False)
+        simulate_survey(tmp_path, 2, files="pictures", workers=1, progress=False)
 
 
 def test_a_survey_of_one_kind_has_no_other_and_is_not_continued_as_a_mixed_one(tmp_path):
-    simulate_survey(tmp_path, 3, images_only=True, workers=1, kind="ellicular", progress=False)
+    simulate_survey(tmp_path, 3, files="pictures", workers=1, kind="ellicular", progress=False)
     assert set(read_table(tmp_path / "truth.parquet")["kind"]) == {"ellicular"}
     with pytest.raises(ConfigError, match="'kind': 'ellicular'"):
-        simulate_survey(tmp_path, 4, images_only=True, workers=1, progress=False)
+        simulate_survey(tmp_path, 4, files="pictures", workers=1, progress=False)
 
 
 def brightest(grey):
@@ -243,7 +243,7 @@ def test_a_lost_file_is_made_again(survey, tmp_path):
 
 
 def test_enlarging_keeps_what_was_there(survey, tmp_path):
-    first = simulate_survey(tmp_path, 2, images_only=True, workers=1, progress=False)
+    first = simulate_survey(tmp_path, 2, files="pictures", workers=1, progress=False)
     before = contents(tmp_path)
     kept = {name: content for name, content in before.items() if name.startswith(("images", "marks", "rows"))}
     assert first.n_made == 2
@@ -268,11 +268,11 @@ def test_impossible_numbers_are_refused_before_anything_is_written(tmp_path, wro
 
 
 def test_a_broken_row_file_is_named(survey, tmp_path):
-    simulate_survey(tmp_path, 1, images_only=True, workers=1, progress=False)
+    simulate_survey(tmp_path, 1, files="pictures", workers=1, progress=False)
     row = next((tmp_path / "rows").iterdir())
     row.write_text('{"truth"')
     with pytest.raises(BadFileError, match=rf"{row.name}: not a readable table row; delete the file"):
-        simulate_survey(tmp_path, 1, images_only=True, workers=1, progress=False)
+        simulate_survey(tmp_path, 1, files="pictures", workers=1, progress=False)
 
 
 def test_rows_are_plain_json(survey):

@@ -5,7 +5,7 @@ import pytest
 from zoobot_3d.marks.rasterize import rasterize_marks
 from zoobot_3d.simulate.galaxies import Ridge
 from zoobot_3d.simulate.visibility import Trace, bar_axes, bar_contrast, contrast_along, find_stars, look, stretches
-from zoobot_3d.simulate.volunteers import draw_bar_paths, draw_marks, draw_spiral_paths
+from zoobot_3d.simulate.volunteers import Structure, draw_bar_paths, draw_marks, draw_spiral_paths
 from zoobot_3d.sky.grid import PixelGrid
 
 N = 525
@@ -168,11 +168,13 @@ def test_stretches_bridge_short_gaps_and_drop_short_runs():
     assert stretches(np.zeros(4, bool), step=2.0, gap=9.0, shortest=1.0) == []
 
 
-def marks(seed: int = 0, **options):
+def marks(seed: int = 0, position=None, **options):
     ridge = Ridge(-(arm().x - 261.5) * 0.099, -(arm().y - 261.5) * 0.099, np.full(120, 0.6))
     corners = -(BAR - 261.5) * 0.099
     shown = picture(DISK + lane(points(arm()), 60))
-    return draw_marks([ridge], corners, shown, GRID, np.random.default_rng(seed), **options)
+    return draw_marks(
+        Structure([ridge], corners, position=position), shown, GRID, np.random.default_rng(seed), **options
+    )
 
 
 def test_marks_are_whole_and_on_the_picture():

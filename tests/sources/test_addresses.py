@@ -19,7 +19,7 @@ from zoobot_3d.sources.sesame import resolve_name
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
-    return simulate_survey(tmp_path_factory.mktemp("sky"), 2, seed=8, workers=1, progress=False, images_only=True).root
+    return simulate_survey(tmp_path_factory.mktemp("sky"), 2, seed=8, workers=1, progress=False, files="pictures").root
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from zoobot_3d import __version__
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.simulate.faulty_server import Faults, LoopbackServer, Request, Response
 from zoobot_3d.sources.host import Host
-from zoobot_3d.sources.http import DEFAULT_USER_AGENT, LONGEST_PAUSE, Client
+from zoobot_3d.sources.http import DEFAULT_USER_AGENT, LONGEST_PAUSE, Client, Patience
 
 BODY = np.random.default_rng(1).bytes(100_000)
 
@@ -131,7 +131,7 @@ def test_nobody_there(client):
 def test_silence_is_a_timeout(fake):
     with (
         serve(faults=fail_first("slow", 9, slow_seconds=60)) as server,
-        Client(rate=0, timeout=0.03, attempts=2, sleep=fake.sleep, clock=fake.clock) as client,
+        Client(rate=0, patience=Patience(timeout=0.03, attempts=2), sleep=fake.sleep, clock=fake.clock) as client,
         pytest.raises(FetchError, match=r"no answer within 0.03 s \(2 attempts\)"),
     ):
         client.get(f"{server.url}/x")
@@ -144,10 +144,17 @@ def test_error_stays_one_line_and_survives_a_worker_process(client):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"connections": 0}, {"attempts": 0}, {"timeout": 0}, {"rate": -1}])
-def test_impossible_options(options):
-    name, value = next(iter(options.items()))
-    with pytest.raises(ConfigError, match=f"{name}={value}"):
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"connections": 0}, "connections=0"),
+        ({"patience": Patience(attempts=0)}, "attempts=0"),
+        ({"patience": Patience(timeout=0)}, "timeout=0"),
+        ({"rate": -1}, "rate=-1"),
+    ],
+)
+def test_impossible_options(options, named):
+    with pytest.raises(ConfigError, match=named):
         Client(**options)
 
 
@@ -158,7 +165,7 @@ def test_waits_double_up_to_the_longest_with_seeded_jitter(fake):
     def waits(seed: int) -> list[float]:
         time = FakeTime()
         options = {"attempts": 5, "first_wait": 1.0, "longest_wait": 3.0}
-        with Client(rate=0, seed=seed, clock=time.clock, sleep=time.sleep, **options) as client:
+        with Client(rate=0, seed=seed, clock=time.clock, sleep=time.sleep, patience=Patience(**options)) as client:
             with pytest.raises(FetchError, match="answered 500 Internal Server Error"):
                 client.get(f"{server.url}/x")
             return time.slept
@@ -192,7 +199,7 @@ def test_retry_after_holds_up_every_request_to_that_host(fake, status, headers, 
     with (
         LoopbackServer(routes) as server,
         LoopbackServer(routes) as other,
-        Client(rate=0, attempts=1, clock=fake.clock, sleep=fake.sleep) as client,
+        Client(rate=0, patience=Patience(attempts=1), clock=fake.clock, sleep=fake.sleep) as client,
     ):
         with pytest.raises(FetchError, match=f"answered {status}"):
             client.get(f"{server.url}/busy")
@@ -229,7 +236,7 @@ def test_rate_is_kept(fake):
 def test_rate_is_kept_by_threads_together_and_retries_count(fake):
     with (
         serve(faults=fail_first("500")) as server,
-        Client(rate=5, first_wait=0, connections=4, clock=fake.clock, sleep=fake.sleep) as client,
+        Client(rate=5, patience=Patience(first_wait=0), connections=4, clock=fake.clock, sleep=fake.sleep) as client,
         ThreadPoolExecutor(8) as pool,
     ):
         list(pool.map(lambda index: client.get(f"{server.url}/{index}"), range(20)))

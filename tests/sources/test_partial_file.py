@@ -17,7 +17,7 @@ import pytest
 
 from zoobot_3d.errors import BadFileError, FetchError
 from zoobot_3d.simulate.faulty_server import ALL_KINDS, Faults, LoopbackServer, Request, Response
-from zoobot_3d.sources.http import Client
+from zoobot_3d.sources.http import Client, Patience
 
 BODY = np.random.default_rng(1).bytes(100_000)
 HASH = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
@@ -62,7 +62,7 @@ def test_broken_download_goes_on_where_it_stopped(client, tmp_path, kind):
 def break_download(server: LoopbackServer, path: Path) -> int:
     """Leave a partial file as a process does that has given up; return its size."""
     server.faults = fail_first("truncated", seed=2)
-    with Client(attempts=1) as client, pytest.raises(FetchError, match="peer closed connection"):
+    with Client(patience=Patience(attempts=1)) as client, pytest.raises(FetchError, match="peer closed connection"):
         client.download(f"{server.url}/{path.name}", path)
     server.faults = Faults()
     server.requests.clear()
@@ -329,7 +329,7 @@ def test_hundred_files_through_mixed_faults_are_byte_identical(tmp_path):
     faults = Faults(0.3, seed=5, slow_seconds=0.02)
     with (
         LoopbackServer({"/": handler}, faults) as server,
-        Client(rate=0, first_wait=0.001, seed=0) as client,
+        Client(rate=0, patience=Patience(first_wait=0.001), seed=0) as client,
         ThreadPoolExecutor(8) as pool,
     ):
 

@@ -236,7 +236,6 @@ def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter)
             segmenter,
             args.out,
             masks=args.masks or ("fits" if fetched else "none"),
-            field=args.field or "picture",
             progress=advance,
             **options,
         )

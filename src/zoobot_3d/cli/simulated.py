@@ -109,7 +109,7 @@ def _simulate(args: argparse.Namespace) -> None:
         args.galaxies,
         seed=args.seed,
         workers=args.workers,
-        images_only=args.pictures_only,
+        files="pictures" if args.pictures_only else "all",
         broad=args.broad,
     )
     print(f"{args.galaxies} galaxies in {args.out}; catalogue {Path(args.out) / DEFAULT_MASTER}")

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,25 @@ _HOPELESS = 32  # galaxies, none of which can be read, after which nothing more 
 _AUGMENT_MARGIN = (
     1.42  # sides of the view that training pictures have, so that a square turned by 45 degrees stays inside
 )
+
+
+@dataclass(frozen=True)
+class ItemParts:
+    """What items of a `MaskDataset` hold beside the picture and its votes.
+
+    Attributes
+    ----------
+    label_cols : sequence of str
+        Columns to hand on as ``label_cols``.
+    vote_cols : sequence of str
+        Columns of votes to hand on as ``vote_counts``; see `zoobot_3d.schema.vote_columns`.
+    masks : bool
+        Whether items have ``spiral_mask`` and ``bar_mask``.
+    """
+
+    label_cols: Sequence[str] = ()
+    vote_cols: Sequence[str] = ()
+    masks: bool = True
 
 
 class MaskDataset(Dataset[dict[str, Any]]):
@@ -75,17 +95,13 @@ class MaskDataset(Dataset[dict[str, Any]]):
         Called as ``transform(image=(S, S, 3) uint8, masks=[spiral votes, bar votes, spiral n_asked, bar n_asked])``,
         the signature of albumentations; must return a dict with the same keys. The image may come back as a (3, S, S)
         tensor.
-    label_cols : sequence of str
-        Columns to hand on as ``label_cols``.
+    parts : ItemParts, optional
+        What else items hold.
     on_error : {"raise", "skip"}
         What a galaxy that cannot be read does. ``skip`` gives a blank item with ``n_asked`` 0 everywhere, which has no
         loss and enters no metric, and says why in ``error``.
     cache : {"none", "ram"}
         ``ram`` keeps what was decoded.
-    masks : bool
-        Whether items have ``spiral_mask`` and ``bar_mask``.
-    vote_cols : sequence of str
-        Columns of votes to hand on as ``vote_counts``; see `zoobot_3d.schema.vote_columns`.
 
     Attributes
     ----------
@@ -105,22 +121,21 @@ class MaskDataset(Dataset[dict[str, Any]]):
         input_size: int,
         field_fraction: float,
         transform: Callable[..., dict[str, Any]] | None = None,
-        label_cols: Sequence[str] | None = None,
         *,
+        parts: ItemParts | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         cache: Literal["none", "ram"] = "none",
-        masks: bool = True,
-        vote_cols: Sequence[str] = (),
     ) -> None:
+        parts = parts or ItemParts()
         self.input_size, self.field_fraction = input_size, field_fraction
-        self.transform, self.on_error, self.masks = transform, on_error, masks
+        self.transform, self.on_error, self.masks = transform, on_error, parts.masks
         self._galaxies = galaxy_files(catalog, Path(root))
         self._labels: Tensor | None = None
-        if label_cols:
-            if missing := [name for name in label_cols if name not in catalog.columns]:
+        if parts.label_cols:
+            if missing := [name for name in parts.label_cols if name not in catalog.columns]:
                 raise CatalogError(f"catalogue: no column {', '.join(missing)}; label_cols must name columns it has")
-            self._labels = torch.from_numpy(catalog[list(label_cols)].to_numpy(np.float32, copy=True))
-        self._votes = torch.from_numpy(vote_counts(catalog, vote_cols)) if vote_cols else None
+            self._labels = torch.from_numpy(catalog[list(parts.label_cols)].to_numpy(np.float32, copy=True))
+        self._votes = torch.from_numpy(vote_counts(catalog, parts.vote_cols)) if parts.vote_cols else None
         self.marked = has_labels(catalog)
         self._cache: dict[int, tuple[Sample, str]] | None = {} if cache == "ram" else None
 
@@ -284,8 +299,7 @@ class MaskDataModule(LightningDataModule):
                 config.field_fraction * size / config.input_size,
                 on_error=config.on_error,
                 cache=config.cache,
-                masks=False,
-                vote_cols=vote_cols,
+                parts=ItemParts(vote_cols=vote_cols, masks=False),
             )
         train = frame[split == "train"]
         groups = train["group"].to_numpy(str) if "group" in train else np.full(len(train), "")

@@ -188,7 +188,7 @@ def _make_survey(
     from zoobot_3d.simulate.survey import simulate_survey
 
     if not through_archive:
-        simulate_survey(survey, config.galaxies, seed=config.seed, images_only=True, progress=progress)
+        simulate_survey(survey, config.galaxies, seed=config.seed, files="pictures", progress=progress)
         record.end_stage("simulate")
         return
     from zoobot_3d.prepare.collect import Services, collect
@@ -196,7 +196,7 @@ def _make_survey(
     from zoobot_3d.sources.fetch import FetchOptions
 
     sky = out / "sky"
-    simulate_survey(sky, config.galaxies, seed=config.seed, cutouts=False, progress=progress)
+    simulate_survey(sky, config.galaxies, seed=config.seed, files="no-cutouts", progress=progress)
     record.end_stage("simulate")
     with Archive(sky) as archive:
         options = FetchOptions(rate=0)  # nobody else is waiting

@@ -122,7 +122,6 @@ def predict(
     shard_size: int = 512,
     threads: int = 2,
     uncertainty: bool = False,
-    field: Field = "picture",
     progress: Callable[[int], None] | None = None,
 ) -> PredictSummary:
     """Predict masks for a list of galaxies into a folder of shards.
@@ -134,7 +133,8 @@ def predict(
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        From `zoobot_3d.catalog.reading.list_galaxies`.
+        From `zoobot_3d.catalog.reading.list_galaxies`. Where a column ``field`` is ``"auto"``, the picture shows any
+        field, and the galaxy is looked for and measured in it (`zoobot_3d.infer.field`); else a Galaxy Zoo field.
     segmenter : Segmenter
         From `zoobot_3d.load_segmenter`.
     out : path
@@ -151,9 +151,6 @@ def predict(
         Write the standard deviation of each mask's pixels too: ``spiral_sigma_png`` and ``bar_sigma_png``, 8-bit PNG
         in which 255 is `SIGMA_FULL` (also in the shards' metadata, as ``sigma_full``), and beside the files of
         ``masks``.
-    field : {"picture", "auto"}
-        ``"picture"``: each picture shows a whole Galaxy Zoo field. ``"auto"``: pictures show any field, and the galaxy
-        is looked for and measured in each (`zoobot_3d.infer.field`). A column ``field`` of the galaxies goes first.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
 
@@ -181,7 +178,7 @@ def predict(
         if masks != "none":
             stack.enter_context(folder_lock(folder / MASKS, "a prediction"))
         try:
-            run = _Run(segmenter, folder, masks, threads, uncertainty, field, progress)
+            run = _Run(segmenter, folder, masks, threads, uncertainty, progress)
             return run.of(galaxies, shard_size)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -198,11 +195,9 @@ class _Run:
         masks: MaskFormat,
         threads: int,
         uncertainty: bool,
-        field: Field,
         progress: Callable[[int], None] | None,
     ) -> None:
         self.segmenter, self.folder, self.masks, self.uncertainty = segmenter, folder, masks, uncertainty
-        self.field: Field = field
         self.threads = max(1, threads)
         self.progress = progress or (lambda count: None)
         self.told: dict[str, Any] = {}
@@ -262,7 +257,6 @@ class _Run:
             "bundle": _identity(bundles),
             "tta": self.segmenter.tta,
             "uncertainty": self.uncertainty,
-            "field": self.field,
         }
         before = read_run(self.folder)
         if before is not None and _differences(before, asked):
@@ -306,13 +300,13 @@ class _Run:
         """Predict one shard: the pool reads the next batch while the network works on this one."""
         size = self.segmenter.batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        reading = [pool.submit(read_galaxy, row, self.field) for row in batches[0]]
+        reading = [pool.submit(read_galaxy, row) for row in batches[0]]
         records: list[dict[str, Any]] = []
         writing: list[tuple[dict[str, Any], Future[str]]] = []
         for number, batch in enumerate(batches):
             galaxies = [future.result() for future in reading]
             if number + 1 < len(batches):
-                reading = [pool.submit(read_galaxy, row, self.field) for row in batches[number + 1]]
+                reading = [pool.submit(read_galaxy, row) for row in batches[number + 1]]
             answers = iter(self._ask([galaxy for galaxy in galaxies if isinstance(galaxy, Picture)]))
             for row, galaxy in zip(batch, galaxies, strict=True):
                 answer = galaxy if isinstance(galaxy, str) else next(answers)
@@ -372,7 +366,7 @@ def _identity(bundles: Iterable[Bundle]) -> str:
 
 
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    known = {"tta": False, "uncertainty": False, "field": "picture"} | dict(before)  # as runs were before these
+    known = {"tta": False, "uncertainty": False} | dict(before)  # as runs were before these
     return [name for name, value in asked.items() if known.get(name) != value]
 
 

@@ -63,7 +63,9 @@ class Picture:
 def _row_stamp(row: Any) -> str:
     """Return what changes when the galaxy has to be predicted again: its file, position, scale or problem."""
     told = (row.path, file_stamp(row.file) if row.file else "", row.ra, row.dec, row.pixscale)
-    more = (getattr(row, "problem", ""), getattr(row, "warning", ""))
+    more = [getattr(row, "problem", ""), getattr(row, "warning", "")]
+    if getattr(row, "field", "picture") != "picture":
+        more.append(row.field)
     return hashlib.blake2b(repr((*told, *more)).encode(errors="backslashreplace"), digest_size=12).hexdigest()
 
 
@@ -72,16 +74,14 @@ def _utf8(text: object) -> str:
     return str(text).encode(errors="backslashreplace").decode()
 
 
-def read_galaxy(row: Any, field: Field = "picture") -> Picture | str:
+def read_galaxy(row: Any) -> Picture | str:
     """Read one galaxy's picture, or say in a line why not.
 
     Parameters
     ----------
     row : namedtuple
         ``path``, ``file``, ``ra``, ``dec`` and ``pixscale`` of `zoobot_3d.catalog.reading.list_galaxies`, and
-        ``problem`` and ``warning`` where they are known beforehand.
-    field : {"picture", "auto"}
-        What the picture shows; the row's own ``field`` goes first.
+        ``problem``, ``warning`` and ``field`` where they are known beforehand.
     """
     try:
         if problem := getattr(row, "problem", ""):
@@ -89,7 +89,7 @@ def read_galaxy(row: Any, field: Field = "picture") -> Picture | str:
         if not row.file:
             return "the catalogue names no picture for this row"
         found = _read_cube(row) if row.file.lower().endswith(CUBES) else _read_picture(row)
-        found = _with_field(found, getattr(row, "field", field))
+        found = _with_field(found, getattr(row, "field", "picture"))
         check_picture(found.picture, row.path, square=found.field == "picture")
     except Exception as error:  # one galaxy, whatever is wrong with its file, must not stop the others
         return reason_for(error, row.file, row.path)

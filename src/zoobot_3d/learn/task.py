@@ -17,7 +17,7 @@ from torch import Tensor
 from zoobot_3d.config.schema import TrainConfig
 from zoobot_3d.learn.finetune import encoder_is_frozen, freeze_encoder, parameter_groups
 from zoobot_3d.networks import SegmentationModel
-from zoobot_3d.networks.augment import Augment
+from zoobot_3d.networks.augment import Augment, Geometry
 from zoobot_3d.networks.losses import DirichletMultinomialLoss, Loss
 from zoobot_3d.networks.metrics import MeanLoss, SegmentationMetrics
 
@@ -118,10 +118,8 @@ class SegmentTask(LightningModule):
         config = self.config
         return Augment(
             self.input_size,
-            scale=config.zoom,
-            bend=config.bend,
+            geometry=Geometry(scale=config.zoom, bend=config.bend, squash=config.squash),
             photometric=config.photometric,
-            squash=config.squash,
             grey=config.grey,
         )
 

@@ -293,54 +293,11 @@ def _fill(vertices, path_start, group_start, keep, out):  # type: ignore[no-unty
             continue
         first_row, last_row = min(first_row, top), max(last_row, bottom)
 
-        # How many crossings each row has, and so where its crossings begin.
-        row_end[top:bottom] = 0
-        for p in range(begin, end):
-            if keep[p]:
-                before = path_start[p + 1] - 1
-                for i in range(path_start[p], path_start[p + 1]):
-                    for row in range(min(rows[before], rows[i]), max(rows[before], rows[i])):
-                        row_end[row] += 1
-                    before = i
-        total = 0
-        for row in range(top, bottom):
-            row_end[row], total = total, total + row_end[row]
+        total = _count_crossings(rows, path_start[begin : end + 1], keep[begin:end], row_end, top, bottom)
         if total > crossings.size:
             crossings = np.empty(2 * total, np.int64)
-
-        for p in range(begin, end):
-            if keep[p]:
-                before = path_start[p + 1] - 1
-                for i in range(path_start[p], path_start[p + 1]):
-                    if rows[before] != rows[i]:
-                        x0, y0, x1, y1 = vertices[before, 0], vertices[before, 1], vertices[i, 0], vertices[i, 1]
-                        slope = (x1 - x0) / (y1 - y0)
-                        for row in range(min(rows[before], rows[i]), max(rows[before], rows[i])):
-                            near = np.floor(x0 + (row - y0) * slope + 0.5)
-                            # Division rounds; whether that centre is left of the edge is asked without it.
-                            left = ((y1 - row) * (x0 - x1) >= (x1 - near) * (y0 - y1)) == (y1 > y0)
-                            pixel = _within(near + 1.0 if left else near, width)
-                            crossings[row_end[row]] = (pixel << 32) + (p - begin)
-                            row_end[row] += 1  # when all are in: where the next row begins
-                    before = i
-
-        inside = np.zeros(end - begin, np.bool_)
-        k = 0
-        for row in range(top, bottom):
-            _sort(crossings, k, row_end[row])
-            entered = 0
-            for m in range(k, row_end[row]):
-                pixel, p = crossings[m] >> 32, crossings[m] & 0xFFFFFFFF
-                inside[p] = not inside[p]
-                if inside[p]:
-                    entered += 1
-                    if entered == 1 and pixel < width:
-                        out[row, pixel] += np.uint16(1)
-                else:
-                    entered -= 1
-                    if entered == 0 and pixel < width:
-                        out[row, pixel] -= np.uint16(1)
-            k = row_end[row]
+        _find_crossings(vertices, rows, path_start[begin : end + 1], keep[begin:end], row_end, crossings, width)
+        _mark_ends(crossings, row_end, end - begin, top, bottom, out)
 
     for row in range(first_row, last_row):
         count = np.uint16(0)
@@ -348,6 +305,66 @@ def _fill(vertices, path_start, group_start, keep, out):  # type: ignore[no-unty
         for x in range(width):
             count = np.uint16(count + line[x])
             line[x] = count
+
+
+@compiled
+def _count_crossings(rows, path_start, keep, row_end, top, bottom):  # type: ignore[no-untyped-def]
+    """Count the crossings of each row, and so tell where its crossings begin (into `row_end`); return all of them."""
+    row_end[top:bottom] = 0
+    for p in range(keep.size):
+        if keep[p]:
+            before = path_start[p + 1] - 1
+            for i in range(path_start[p], path_start[p + 1]):
+                for row in range(min(rows[before], rows[i]), max(rows[before], rows[i])):
+                    row_end[row] += 1
+                before = i
+    total = 0
+    for row in range(top, bottom):
+        row_end[row], total = total, total + row_end[row]
+    return total
+
+
+@compiled
+def _find_crossings(vertices, rows, path_start, keep, row_end, crossings, width):  # type: ignore[no-untyped-def]
+    """List the first pixel right of each crossing, with its path; `row_end` comes to be where the next row begins."""
+    for p in range(keep.size):
+        if keep[p]:
+            before = path_start[p + 1] - 1
+            for i in range(path_start[p], path_start[p + 1]):
+                if rows[before] != rows[i]:
+                    x0, y0, x1, y1 = vertices[before, 0], vertices[before, 1], vertices[i, 0], vertices[i, 1]
+                    slope = (x1 - x0) / (y1 - y0)
+                    for row in range(min(rows[before], rows[i]), max(rows[before], rows[i])):
+                        near = np.floor(x0 + (row - y0) * slope + 0.5)
+                        # Division rounds; whether that centre is left of the edge is asked without it.
+                        left = ((y1 - row) * (x0 - x1) >= (x1 - near) * (y0 - y1)) == (y1 > y0)
+                        pixel = _within(near + 1.0 if left else near, width)
+                        crossings[row_end[row]] = (pixel << 32) + p
+                        row_end[row] += 1
+                before = i
+
+
+@compiled
+def _mark_ends(crossings, row_end, n_paths, top, bottom, out):  # type: ignore[no-untyped-def]
+    """Write +1 where a row enters the union of the paths, and -1 where it leaves it."""
+    width = out.shape[1]
+    inside = np.zeros(n_paths, np.bool_)
+    k = 0
+    for row in range(top, bottom):
+        _sort(crossings, k, row_end[row])
+        entered = 0
+        for m in range(k, row_end[row]):
+            pixel, p = crossings[m] >> 32, crossings[m] & 0xFFFFFFFF
+            inside[p] = not inside[p]
+            if inside[p]:
+                entered += 1
+                if entered == 1 and pixel < width:
+                    out[row, pixel] += np.uint16(1)
+            else:
+                entered -= 1
+                if entered == 0 and pixel < width:
+                    out[row, pixel] -= np.uint16(1)
+        k = row_end[row]
 
 
 @compiled

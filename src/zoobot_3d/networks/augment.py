@@ -147,13 +147,12 @@ def warp(
     return warped, moved_votes.mul_(inside), moved_asked
 
 
-class Augment(nn.Module):
-    """Random affine and photometric jitter of a batch, for training only.
+@dataclass(frozen=True)
+class Geometry:
+    """How far a picture is moved.
 
-    Parameters
+    Attributes
     ----------
-    out_size : int, optional
-        Side of the output; the input's by default. A larger input gives rotations real pixels in the corners.
     rotate : float
         Largest rotation either way, deg.
     scale : float
@@ -165,12 +164,45 @@ class Augment(nn.Module):
     bend : float
         Scatter of smooth shifts that differ from place to place, as a fraction of the output's side: arms get the kinks
         and galaxies the lopsidedness that recipes of few numbers do not have. 0 is none.
-    photometric : float
-        Strength of the jitter of brightness, gamma, colour, sky level, shading, sharpness and noise; 1 is mild, 0 is
-        none.
     squash : float
         Least factor, above 0 and at most 1, by which half of the galaxies are narrowed along a random direction, as if
         their disks were more inclined; drawn log-uniformly. 1 is none.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    rotate: float = 180.0
+    scale: float = 1.25
+    shift: float = 0.04
+    flip: bool = True
+    bend: float = 0.0
+    squash: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        good = self.rotate >= 0 and self.scale >= 1 and 0 <= self.shift < 0.5
+        if not (good and self.bend >= 0 and 0 < self.squash <= 1):
+            raise ConfigError(
+                f"augment: {self}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, bend >= 0, squash above 0 and at "
+                "most 1"
+            )
+
+
+class Augment(nn.Module):
+    """Random affine and photometric jitter of a batch, for training only.
+
+    Parameters
+    ----------
+    out_size : int, optional
+        Side of the output; the input's by default. A larger input gives rotations real pixels in the corners.
+    geometry : Geometry, optional
+        How far pictures and labels are moved.
+    photometric : float
+        Strength of the jitter of brightness, gamma, colour, sky level, shading, sharpness and noise; 1 is mild, 0 is
+        none.
     grey : float
         Part of the pictures that lose their colour: most show one channel, as a picture of one band does, the others
         the mean.
@@ -188,35 +220,19 @@ class Augment(nn.Module):
         self,
         out_size: int | None = None,
         *,
-        rotate: float = 180.0,
-        scale: float = 1.25,
-        shift: float = 0.04,
-        flip: bool = True,
-        bend: float = 0.0,
+        geometry: Geometry | None = None,
         photometric: float = 1.0,
-        squash: float = 1.0,
         grey: float = 0.0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if (
-            rotate < 0
-            or scale < 1
-            or not 0 <= shift < 0.5
-            or bend < 0
-            or photometric < 0
-            or not 0 < squash <= 1
-            or not 0 <= grey <= 1
-            or (out_size is not None and out_size < 1)
-        ):
+        if photometric < 0 or not 0 <= grey <= 1 or (out_size is not None and out_size < 1):
             raise ConfigError(
-                f"augment: rotate {rotate}, scale {scale}, shift {shift}, bend {bend}, photometric {photometric}, "
-                f"squash {squash}, grey {grey}, out_size {out_size}; give rotate >= 0 deg, scale >= 1, shift in 0-0.5, "
-                "bend and photometric >= 0, squash above 0 and at most 1, grey in 0-1, out_size >= 1"
+                f"augment: photometric {photometric}, grey {grey}, out_size {out_size}; give photometric >= 0, grey in "
+                "0-1, out_size >= 1"
             )
-        self.out_size, self.rotate, self.scale, self.shift = out_size, rotate, scale, shift
-        self.flip, self.bend, self.photometric = flip, bend, photometric
-        self.squash, self.grey = squash, grey
+        self.out_size, self.photometric, self.grey = out_size, photometric, grey
+        self.geometry = geometry or Geometry()
         self.seed = torch.initial_seed() if seed is None else seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -234,28 +250,28 @@ class Augment(nn.Module):
         """Draw the geometry of one batch."""
         angle, scale, shift_x, shift_y, mirror = (self._uniform(batch, 1.0, device).flatten() for _ in range(5))
         return Affine(
-            angle=angle * self.rotate,
-            scale=torch.exp(scale * math.log(self.scale)),
-            shift_x=shift_x * self.shift,
-            shift_y=shift_y * self.shift,
-            mirror=((mirror > 0) & self.flip).float(),
+            angle=angle * self.geometry.rotate,
+            scale=torch.exp(scale * math.log(self.geometry.scale)),
+            shift_x=shift_x * self.geometry.shift,
+            shift_y=shift_y * self.geometry.shift,
+            mirror=((mirror > 0) & self.geometry.flip).float(),
             **self._draw_squash(batch, device),
         )
 
     def _draw_squash(self, batch: int, device: torch.device) -> dict[str, Tensor]:
         """Draw how half of a batch is narrowed; nothing, and no draw, where it never is."""
-        if self.squash == 1:
+        if self.geometry.squash == 1:
             return {}
         narrow, amount, angle = (self._uniform(batch, 1.0, device).flatten() for _ in range(3))
-        factor = torch.exp(0.5 * (amount + 1) * math.log(self.squash))
+        factor = torch.exp(0.5 * (amount + 1) * math.log(self.geometry.squash))
         return {"squash": torch.where(narrow > 0, factor, 1.0), "squash_angle": 90.0 * angle}
 
     def draw_bend(self, batch: int, device: torch.device) -> Tensor | None:
         """Draw the smooth shifts of one batch, (B, 2, K, K); None without a bend."""
-        if not self.bend:
+        if not self.geometry.bend:
             return None
         shape = (batch, 2, _BEND_KNOTS, _BEND_KNOTS)
-        return self.bend * torch.randn(shape, generator=self._generator(device), device=device)
+        return self.geometry.bend * torch.randn(shape, generator=self._generator(device), device=device)
 
     def jitter(self, pictures: Tensor) -> Tensor:
         """Return pictures, float (B, 3, H, W) in 0-1, as another camera, night or screen would show them."""

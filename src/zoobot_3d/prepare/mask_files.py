@@ -67,9 +67,7 @@ class MaskOptions:
         """Refuse what there is not."""
         known = self.grid in (None, "picture", "frame") and self.format in _PLACES
         if not known or self.rule not in ("volunteers", "official"):
-            raise ConfigError(
-                f"no masks of grid={self.grid}, format={self.format}, rule={self.rule}; see MaskOptions"
-            )
+            raise ConfigError(f"no masks of grid={self.grid}, format={self.format}, rule={self.rule}; see MaskOptions")
         if self.size is not None and self.size < 1:
             raise ConfigError(f"masks cannot be {self.size} px wide; give a size of 1 or more")
 

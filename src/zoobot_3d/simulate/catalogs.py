@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from zoobot_3d import schema
 from zoobot_3d.catalog.reading import assign_split
 from zoobot_3d.io import atomic_path, write_parquet
-from zoobot_3d.simulate.answers import campaign_fractions, draw_votes, fractions_from_truth, predicted_fractions
+from zoobot_3d.simulate.answers import (
+    Fractions,
+    campaign_fractions,
+    draw_votes,
+    fractions_from_truth,
+    predicted_fractions,
+)
 from zoobot_3d.simulate.galaxies import Galaxy
 
 __all__ = ["CATALOGUES", "GZ3D_COLUMNS", "brick_id", "catalog_rows", "iau_name", "sky_positions", "write_catalogs"]
@@ -161,57 +167,20 @@ def catalog_rows(
         | predicted,
         "truth": key | {"mangaid": identity["MANGAID"]} | galaxy.to_dict(),
     }
-    campaign = str(rng.choice(CAMPAIGNS, p=_CAMPAIGN_SHARES))
-    people = int(rng.integers(5, 9) if campaign == "dr8" else rng.integers(36, 45))
-    counts = draw_votes(schema.CAMPAIGNS[campaign], campaign_fractions(expected, campaign), people, rng)
-    rows["gz_desi_votes"] = key | position
-    for name in CAMPAIGNS:
-        given = counts if name == campaign else {}
-        rows["gz_desi_votes"] |= {
-            column: given.get(f"{question.name}_{answer}", 0)
-            for question in schema.CAMPAIGNS[name]
-            for column, answer in zip(question.vote_columns(name), question.answers, strict=True)
-        }
+    rows["gz_desi_votes"] = key | position | _campaign_votes(expected, rng)
     in_gz2, in_sami, measured = rng.random(3) < (_IN_GZ2, _IN_SAMI, _MEASURED)
     sdss_id = 587_722_981_000_000_000 + int(identity["objid"]) * 1000 + int(rng.integers(1000))
     if in_gz2:
-        people = int(rng.integers(38, 52))
-        counts = draw_votes(schema.GZ2_QUESTIONS, campaign_fractions(expected, "gz2"), people, rng)
-        yes = counts["bar_yes"], counts["has-spiral-arms_yes"]
-        names = "GZ_total_classifications", "GZ_bar_votes", "GZ_spiral_votes"
-        rows["gz3d"] |= dict(zip(names, (people, *yes), strict=True))
-        rows["gz2_votes"] = {"dr7objid": sdss_id} | position
-        rows["gz2_votes"] |= {
-            column: counts[f"{question.name}_{answer}"]
-            for question in schema.GZ2_QUESTIONS
-            for column, answer in zip(question.vote_columns("gz2"), question.answers, strict=True)
-        }
+        totals, votes = _gz2_votes(expected, rng)
+        rows["gz3d"] |= totals
+        rows["gz2_votes"] = {"dr7objid": sdss_id} | position | votes
     sami, bar = _sami_row(galaxy, identity, rng), _bar_length_row(galaxy, sdss_id, rng)
     if in_sami:
         rows["sami"] = sami
     if bar is not None and measured and seen["bar"] > 0.3:
         rows["bar_lengths"] = bar
-    rows["master"] = (
-        key
-        | position
-        | {
-            schema.COL_RA_MANGA: identity["ra"],
-            schema.COL_DEC_MANGA: identity["dec"],
-            schema.COL_MANGAID: identity["MANGAID"],
-            "iauname": identity["IAUNAME"],
-            "brickid": identity["brickid"],
-            "objid": identity["objid"],
-            schema.COL_PIXSCALE: galaxy.pixscale,
-            "petro_th50": galaxy.petro_th50,
-            "petro_th90": galaxy.petro_th90,
-            "est_petro_th50": galaxy.petro_th50,
-            "redshift": galaxy.redshift,
-            **{f"n_asked_{name}": n_asked[name] for name in schema.CLASSES},
-            **paths,
-        }
-        | magnitudes
-        | predicted
-    )
+    asked = {f"n_asked_{name}": n_asked[name] for name in schema.CLASSES}
+    rows["master"] = _master_row(galaxy, identity) | asked | dict(paths) | magnitudes | predicted
     return rows
 
 
@@ -219,6 +188,56 @@ GZ3D_COLUMNS = (
     "ra", "dec", "MANGAID", "IAUNAME", "IFUDESIGNSIZE", "MANGA_TILEID", "nsa_id", "explorer_link",
     "GZ_total_classifications", "GZ_bar_votes", "GZ_spiral_votes", "sample",
 )  # fmt: skip
+
+
+def _campaign_votes(expected: Fractions, rng: np.random.Generator) -> Row:
+    """Votes in the one campaign that showed a galaxy; 0 in the others."""
+    campaign = str(rng.choice(CAMPAIGNS, p=_CAMPAIGN_SHARES))
+    people = int(rng.integers(5, 9) if campaign == "dr8" else rng.integers(36, 45))
+    counts = draw_votes(schema.CAMPAIGNS[campaign], campaign_fractions(expected, campaign), people, rng)
+    row: Row = {}
+    for name in CAMPAIGNS:
+        given = counts if name == campaign else {}
+        row |= {
+            column: given.get(f"{question.name}_{answer}", 0)
+            for question in schema.CAMPAIGNS[name]
+            for column, answer in zip(question.vote_columns(name), question.answers, strict=True)
+        }
+    return row
+
+
+def _gz2_votes(expected: Fractions, rng: np.random.Generator) -> tuple[Row, Row]:
+    """Columns of GZ3D's metadata on Galaxy Zoo 2, and all votes of Galaxy Zoo 2."""
+    people = int(rng.integers(38, 52))
+    counts = draw_votes(schema.GZ2_QUESTIONS, campaign_fractions(expected, "gz2"), people, rng)
+    yes = counts["bar_yes"], counts["has-spiral-arms_yes"]
+    names = "GZ_total_classifications", "GZ_bar_votes", "GZ_spiral_votes"
+    votes = {
+        column: counts[f"{question.name}_{answer}"]
+        for question in schema.GZ2_QUESTIONS
+        for column, answer in zip(question.vote_columns("gz2"), question.answers, strict=True)
+    }
+    return dict(zip(names, (people, *yes), strict=True)), votes
+
+
+def _master_row(galaxy: Galaxy, identity: Mapping[str, Any]) -> Row:
+    """Names, positions and sizes of the master catalogue."""
+    return {
+        "dr8_id": identity["dr8_id"],
+        "ra": galaxy.ra,
+        "dec": galaxy.dec,
+        schema.COL_RA_MANGA: identity["ra"],
+        schema.COL_DEC_MANGA: identity["dec"],
+        schema.COL_MANGAID: identity["MANGAID"],
+        "iauname": identity["IAUNAME"],
+        "brickid": identity["brickid"],
+        "objid": identity["objid"],
+        schema.COL_PIXSCALE: galaxy.pixscale,
+        "petro_th50": galaxy.petro_th50,
+        "petro_th90": galaxy.petro_th90,
+        "est_petro_th50": galaxy.petro_th50,
+        "redshift": galaxy.redshift,
+    }
 
 
 def _columns(

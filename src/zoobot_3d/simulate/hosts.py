@@ -47,7 +47,7 @@ from zoobot_3d.simulate.light import band_ratios, disk_ratio
 from zoobot_3d.simulate.population import draw_disk
 from zoobot_3d.simulate.survey import sdss_picture
 from zoobot_3d.simulate.visibility import Body, bar_axes, look, median_of_rings
-from zoobot_3d.simulate.volunteers import draw_marks
+from zoobot_3d.simulate.volunteers import Structure, draw_marks
 from zoobot_3d.sky.grid import PixelGrid, resample
 from zoobot_3d.sky.rgb import grz_from_rgb, rgb_from_grz
 
@@ -283,7 +283,7 @@ def dress(host: Host, rng: np.random.Generator, *, plain: bool = False) -> Hoste
         corners = bar_outline(galaxy) if corners is None else corners
     shown_grid = gz3d_grid(host.ra, host.dec)
     shown = sdss_picture(_as_sdss(cube, grid, shown_grid, rng))
-    marks = draw_marks(ridges, corners, shown, shown_grid, rng, position=(host.ra, host.dec))
+    marks = draw_marks(Structure(ridges, corners, position=(host.ra, host.dec)), shown, shown_grid, rng)
     if host.barred is None:
         marks = replace(marks, bar=PathTask.from_nested([]))
     return HostedGalaxy(picture, marks, pixscale)

@@ -8,7 +8,7 @@ quarter have neither. Sizes and surface brightnesses are tuned so that pictures 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -145,6 +145,57 @@ def draw_disk(
 
 def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: float, dec: float) -> Galaxy:
     """Bulge and smooth disk."""
+    shape = _body_shape(rng, kind, late, size)
+    truncated = rng.random() < 0.6
+    return Galaxy(
+        kind=kind,
+        seed=int(rng.integers(2**31)),
+        ra=ra,
+        dec=dec,
+        redshift=0.0,
+        inclination=shape.inclination,
+        pa=shape.pa,
+        mag_g=15.0,
+        mag_r=15.0,
+        mag_z=15.0,
+        bulge_fraction=shape.bulge,
+        bulge_radius=shape.bulge_radius,
+        bulge_index=shape.sersic_index,
+        bulge_axis_ratio=shape.axis_ratio,
+        bulge_pa=float((shape.pa + rng.normal(0, 8 if shape.roundness > 0.8 else 40)) % 180),
+        disk_scale=shape.disk_scale,
+        disk_break=shape.disk_scale * float(rng.uniform(1.6, 3.4)),
+        break_factor=float(rng.uniform(2.0, 4.5)) if truncated else 1.0,
+        core=shape.disk_scale * float(rng.choice([0.05, 0.3, 0.8], p=[0.5, 0.35, 0.15])),
+        colour_old=(0.8, 0.65),
+        colour_disk=(0.6, 0.5),
+        lopsidedness=(float(np.abs(rng.normal(0, 0.03 + 0.12 * late))), float(rng.uniform(0, 360))),
+        flocculence=0.0,
+        flocculence_pitch=20.0,
+        knots=(0, 0.0),
+        thickness=shape.thickness,
+        dust=Dust(layer=float(rng.uniform(0.2, 2.0)) if kind == "edge-on" and rng.random() < 0.7 else 0.0),
+    )
+
+
+class _BodyShape(NamedTuple):
+    """Shape of bulge and disk: deg and arcsec."""
+
+    inclination: float
+    pa: float
+    thickness: float
+    bulge: float
+    """Fraction of the light."""
+    sersic_index: float
+    axis_ratio: float
+    bulge_radius: float
+    disk_scale: float
+    roundness: float
+    """Axis ratio of the bulge seen from its pole."""
+
+
+def _body_shape(rng: np.random.Generator, kind: Kind, late: float, size: float) -> _BodyShape:
+    """Draw the shape of bulge and disk."""
     inclination = float(np.degrees(np.arccos(rng.uniform(0.2, 1.0))))
     embedded = kind == "lenticular" and rng.random() < 0.5
     if embedded:
@@ -163,11 +214,11 @@ def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: fl
     flatten = float(np.hypot(np.cos(np.radians(inclination)), thickness))
     disk_scale = float(size / (1.68 - 0.75 * bulge) / max(flatten, 0.35) ** 0.4)
     # Some bulges are long: without a bar they must not be called one.
-    round_ = rng.uniform(0.55, 0.8) if rng.random() < 0.15 else rng.uniform(0.85, 1.0)
+    roundness = rng.uniform(0.55, 0.8) if rng.random() < 0.15 else rng.uniform(0.85, 1.0)
     if kind == "elliptical":
         axis_ratio, bulge_radius = float(rng.uniform(0.5, 1.0)), size
     else:
-        axis_ratio = float(round_ * (1 - 0.55 * (1 - flatten)))
+        axis_ratio = float(roundness * (1 - 0.55 * (1 - flatten)))
         bulge_radius = disk_scale * float(np.clip(0.17 * np.sqrt(bulge / 0.25), 0.07, 0.5) * rng.uniform(0.55, 1.15))
     if embedded:
         # A small disk in a large spheroid: long in the middle, round outside, and no bar for all that.
@@ -178,36 +229,7 @@ def _body(rng: np.random.Generator, kind: Kind, late: float, size: float, ra: fl
         bulge, index = float(rng.uniform(0.5, 0.9)), float(rng.uniform(2.0, 5.0))
         axis_ratio, bulge_radius = float(rng.uniform(0.6, 0.97)), size
         disk_scale = size * float(np.exp(rng.uniform(np.log(0.12), np.log(0.6))))
-    truncated = rng.random() < 0.6
-    return Galaxy(
-        kind=kind,
-        seed=int(rng.integers(2**31)),
-        ra=ra,
-        dec=dec,
-        redshift=0.0,
-        inclination=inclination,
-        pa=pa,
-        mag_g=15.0,
-        mag_r=15.0,
-        mag_z=15.0,
-        bulge_fraction=bulge,
-        bulge_radius=bulge_radius,
-        bulge_index=index,
-        bulge_axis_ratio=axis_ratio,
-        bulge_pa=float((pa + rng.normal(0, 8 if round_ > 0.8 else 40)) % 180),
-        disk_scale=disk_scale,
-        disk_break=disk_scale * float(rng.uniform(1.6, 3.4)),
-        break_factor=float(rng.uniform(2.0, 4.5)) if truncated else 1.0,
-        core=disk_scale * float(rng.choice([0.05, 0.3, 0.8], p=[0.5, 0.35, 0.15])),
-        colour_old=(0.8, 0.65),
-        colour_disk=(0.6, 0.5),
-        lopsidedness=(float(np.abs(rng.normal(0, 0.03 + 0.12 * late))), float(rng.uniform(0, 360))),
-        flocculence=0.0,
-        flocculence_pitch=20.0,
-        knots=(0, 0.0),
-        thickness=thickness,
-        dust=Dust(layer=float(rng.uniform(0.2, 2.0)) if kind == "edge-on" and rng.random() < 0.7 else 0.0),
-    )
+    return _BodyShape(inclination, pa, thickness, bulge, index, axis_ratio, bulge_radius, disk_scale, float(roundness))
 
 
 def _redshift(rng: np.random.Generator, brightness: float, size: float, late: float) -> float:

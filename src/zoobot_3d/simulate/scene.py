@@ -186,14 +186,13 @@ def paint(image: Floats, sources: Sources, x0: float, y0: float, pixscale: float
         sources.flux * np.float32(unit),
         sources.size / np.float32(pixscale),
         sources.axis_ratio,
-        np.sin(pa),
-        np.cos(pa),
+        np.column_stack([np.sin(pa), np.cos(pa)]),
         sources.profile,
     )
 
 
 @numba.njit(cache=True, nogil=True)
-def _paint(image, x, y, flux, size, axis_ratio, sin_pa, cos_pa, profile):  # type: ignore[no-untyped-def]
+def _paint(image, x, y, flux, size, axis_ratio, direction, profile):  # type: ignore[no-untyped-def]
     """Spread each source over its pixels, with its whole flux whatever the sampling."""
     _, height, width = image.shape
     patch = np.empty((1024, 1024), np.float32)
@@ -208,6 +207,7 @@ def _paint(image, x, y, flux, size, axis_ratio, sin_pa, cos_pa, profile):  # typ
             scale = max(scale, 0.35)
             reach = 3.5 * scale
         reach = min(reach + 1.0, 511.0)
+        sin_pa, cos_pa = direction[i, 0], direction[i, 1]
         left, top = int(np.floor(x[i] - reach)), int(np.floor(y[i] - reach))
         n = int(2 * reach) + 2
         if left >= width or top >= height or left + n <= 0 or top + n <= 0:
@@ -217,8 +217,8 @@ def _paint(image, x, y, flux, size, axis_ratio, sin_pa, cos_pa, profile):  # typ
             for column in range(n):
                 # East is to the left and north up.
                 xi, eta = x[i] - (left + column), y[i] - (top + row)
-                along = xi * sin_pa[i] + eta * cos_pa[i]
-                across = xi * cos_pa[i] - eta * sin_pa[i]
+                along = xi * sin_pa + eta * cos_pa
+                across = xi * cos_pa - eta * sin_pa
                 if profile[i] == 2:
                     r = np.sqrt(xi * xi + eta * eta)
                     if r > scale:

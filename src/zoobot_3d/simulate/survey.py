@@ -25,7 +25,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ from zoobot_3d.simulate.galaxies import (
     draw_galaxy,
     render,
 )
-from zoobot_3d.simulate.volunteers import draw_marks
+from zoobot_3d.simulate.volunteers import Structure, draw_marks
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 
@@ -73,6 +73,10 @@ _SDSS_SCALES = tuple(np.float32(0.16 * ratio) for ratio in (4.9, 5.7, 7.8))  # S
 _SDSS_PEDESTAL = np.float32(0.005)
 _MAGENTA = (255, 0, 255)
 _CUTOUT_CARDS = {"SURVEY": "DECaLS", "VERSION": "DR8", "IMAGETYP": "image"}
+
+
+Files: TypeAlias = Literal["all", "no-cutouts", "pictures"]
+"""Which files of each galaxy a survey has; see `simulate_survey`."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,7 @@ def simulate_survey(
     *,
     seed: int = 0,
     workers: int | None = None,
-    images_only: bool = False,
-    cutouts: bool = True,
+    files: Files = "all",
     broad: bool = False,
     kind: Kind | None = None,
     progress: bool = True,
@@ -124,11 +127,10 @@ def simulate_survey(
         Everything follows from it, to the byte, whatever the number of workers.
     workers : int, optional
         Processes; by default one per core this process may use, fewer for a small survey.
-    images_only : bool
-        Leave out the GZ3D and cutout FITS files, which training does not read: pictures, marks and tables only.
-        The files that are written are the same.
-    cutouts : bool
-        False leaves out the cutout FITS files alone (2.2 MB a galaxy): the loopback archive renders its own.
+    files : {"all", "no-cutouts", "pictures"}
+        ``"pictures"`` leaves out the GZ3D and cutout FITS files, which training does not read: pictures, marks and
+        tables only. ``"no-cutouts"`` leaves out the cutout FITS files alone (2.2 MB a galaxy): the loopback archive
+        renders its own. The files that are written are the same.
     broad : bool
         Give each galaxy another depth, seeing, stretch, JPEG quality and size in the field (`Look`), for a model that
         should not depend on one survey's.
@@ -158,9 +160,8 @@ def simulate_survey(
         _claim(root, seed, broad, kind)
         _remove_leftovers(root)
         positions = sky_positions(n_galaxies, seed)
-        files = not images_only
         jobs = [
-            _Job(str(root), index, seed, float(ra), float(dec), files, cutouts and files, broad, kind)
+            _Job(str(root), index, seed, float(ra), float(dec), files != "pictures", files == "all", broad, kind)
             for index, (ra, dec) in enumerate(positions)
         ]
         marked = {name.rpartition("_")[2] for name in _names(root / "gz3d")}
@@ -248,10 +249,8 @@ def _make_galaxy(job: _Job) -> None:
     shown_grid = gz3d_grid(identity["ra"], identity["dec"])
     shown = sdss_picture(render(galaxy, shown_grid, rng, instrument=SDSS))
     hexagon = _hexagon(shown_grid, int(identity["IFUDESIGNSIZE"]))
-    marks = draw_marks(
-        arm_ridges(galaxy), bar_outline(galaxy), shown, shown_grid, rng,
-        position=(job.ra, job.dec), rings=_ring_ridges(galaxy), outline=hexagon,
-    )  # fmt: skip
+    structure = Structure(arm_ridges(galaxy), bar_outline(galaxy), _ring_ridges(galaxy), (job.ra, job.dec))
+    marks = draw_marks(structure, shown, shown_grid, rng, outline=hexagon)
     paths = {
         schema.COL_GZ3D: "gz3d/" + gz3d_file_name(identity["MANGAID"], int(identity["IFUDESIGNSIZE"]), job.subject),
         schema.COL_FITS: job.location("images/fits", ".fits"),

@@ -96,15 +96,34 @@ class Person:
         )
 
 
+@dataclass(frozen=True)
+class Structure:
+    """What there is to mark in a galaxy.
+
+    Attributes
+    ----------
+    ridges : sequence of Ridge
+        Where arms run: ``xi``, ``eta``, ``half_width`` arrays in arcsec, from the inside out.
+    bar_corners : numpy.ndarray or None
+        (4, 2) corners (xi, eta) of the bar in arcsec, or None.
+    rings : sequence of Ridge
+        Closed lanes that some people take for arms.
+    position : tuple of float, optional
+        Position (ra, dec) in degrees that the offsets are counted from; the picture's own by default.
+    """
+
+    ridges: Sequence[Ridge]
+    bar_corners: Array | None
+    rings: Sequence[Ridge] = ()
+    position: tuple[float, float] | None = None
+
+
 def draw_marks(
-    ridges: Sequence[Ridge],
-    bar_corners: Array | None,
+    structure: Structure,
     picture: NDArray[np.uint8],
     grid: PixelGrid,
     rng: np.random.Generator,
     *,
-    position: tuple[float, float] | None = None,
-    rings: Sequence[Ridge] = (),
     outline: Array | None = None,
     n_volunteers: int = 15,
 ) -> VolunteerMarks:
@@ -112,20 +131,14 @@ def draw_marks(
 
     Parameters
     ----------
-    ridges : sequence of Ridge
-        Where arms run: ``xi``, ``eta``, ``half_width`` arrays in arcsec, from the inside out.
-    bar_corners : numpy.ndarray or None
-        (4, 2) corners (xi, eta) of the bar in arcsec, or None.
+    structure : Structure
+        Arms, bar and rings.
     picture : numpy.ndarray
         (H, W, 3) uint8, row 0 north, as shown to the volunteers but without the IFU's outline.
     grid : PixelGrid
         Of the picture.
     rng : numpy.random.Generator
         The only source of chance.
-    position : tuple of float, optional
-        Position (ra, dec) in degrees that the offsets are counted from; the grid's own by default.
-    rings : sequence of Ridge, optional
-        Closed lanes that some people take for arms.
     outline : numpy.ndarray, optional
         (n, 2) pixel corners of the IFU's outline, which a few mark as the bar.
     n_volunteers : int
@@ -138,11 +151,13 @@ def draw_marks(
     """
     view = look(picture)
     # The grid with its reference pixel on the galaxy: offsets in arcsec turn into this picture's pixels there.
-    local = grid if position is None else _centred_on(grid, position)
+    local = grid if structure.position is None else _centred_on(grid, structure.position)
     asked = n_volunteers + rng.choice((0, -1, 1, 2), size=3, p=(0.86, 0.05, 0.06, 0.03))
-    lanes, closed = [_trace(ridge, local) for ridge in ridges], [_trace(ring, local) for ring in rings]
+    lanes, closed = ([_trace(ridge, local) for ridge in which] for which in (structure.ridges, structure.rings))
     spiral = draw_spiral_paths(view, lanes, rng, n_asked=int(asked[0]), rings=closed)
-    corners = None if bar_corners is None else np.column_stack(local.offset_to_pixel(*np.asarray(bar_corners, float).T))
+    corners = structure.bar_corners
+    if corners is not None:
+        corners = np.column_stack(local.offset_to_pixel(*np.asarray(corners, float).T))
     bar = draw_bar_paths(view, corners, rng, n_asked=int(asked[1]), outline=outline)
     center, star = _draw_points(view, rng, int(asked[2]), local.reference_pixel)
     ids, times = zip(*(_classifications(int(n), rng) for n in asked), strict=True)

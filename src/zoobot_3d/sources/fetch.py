@@ -25,7 +25,7 @@ from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.compute.shards import Batch, sharded
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
 from zoobot_3d.io import atomic_path, read_table, write_parquet
-from zoobot_3d.sources.http import Client
+from zoobot_3d.sources.http import Client, Patience
 
 __all__ = [
     "FAILED",
@@ -104,10 +104,7 @@ class FetchOptions:
         return Client(
             connections=self.connections,
             rate=self.rate,
-            attempts=self.attempts,
-            timeout=self.timeout,
-            first_wait=self.first_wait,
-            connect=self.connect,
+            patience=Patience(self.attempts, self.timeout, self.connect, self.first_wait),
         )
 
 

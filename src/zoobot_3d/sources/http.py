@@ -70,6 +70,30 @@ class Downloaded:
     resumed: bool
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long a client waits, and how often it tries.
+
+    Attributes
+    ----------
+    attempts : int
+        Times a request is tried, in all.
+    timeout : float
+        Seconds without a byte after which a connection is given up.
+    connect : float
+        Seconds for a connection to come about.
+    first_wait, longest_wait : float
+        Seconds before the second attempt, doubled before each further one up to the longest; each wait is cut by a
+        random share of up to a half, so that clients that failed together do not come back together.
+    """
+
+    attempts: int = 6
+    timeout: float = 60.0
+    connect: float = 10.0
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+
+
 class Client:
     """Fetch from archives without being a burden to them; a context manager, to be shared by any number of threads.
 
@@ -82,15 +106,8 @@ class Client:
         Requests under way at one host at once.
     rate : float
         Requests per second to one host; 0 is no limit.
-    attempts : int
-        Times a request is tried, in all.
-    timeout : float
-        Seconds without a byte after which a connection is given up.
-    connect : float
-        Seconds for a connection to come about.
-    first_wait, longest_wait : float
-        Seconds before the second attempt, doubled before each further one up to the longest; each wait is cut by a
-        random share of up to a half, so that clients that failed together do not come back together.
+    patience : Patience, optional
+        Attempts and timeouts.
     seed : int, optional
         Of the random share.
     clock, sleep : callable
@@ -107,30 +124,28 @@ class Client:
         *,
         connections: int = 4,
         rate: float = 5.0,
-        attempts: int = 6,
-        timeout: float = 60.0,
-        connect: float = 10.0,
-        first_wait: float = 1.0,
-        longest_wait: float = 120.0,
+        patience: Patience | None = None,
         seed: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if connections < 1 or attempts < 1 or timeout <= 0 or min(rate, first_wait, longest_wait) < 0:
+        patience = patience or Patience()
+        attempts, timeout, first_wait = patience.attempts, patience.timeout, patience.first_wait
+        if connections < 1 or attempts < 1 or timeout <= 0 or min(rate, first_wait, patience.longest_wait) < 0:
             raise ConfigError(
-                f"a client with connections={connections}, attempts={attempts}, timeout={timeout:g}, rate={rate:g}, "
-                f"first_wait={first_wait:g}, longest_wait={longest_wait:g}: none may be negative, nor the first three 0"
+                f"a client with connections={connections}, rate={rate:g}, {patience}: none may be negative, nor "
+                "connections, attempts and timeout 0"
             )
         self.connections, self.rate, self.attempts, self.first_wait = connections, rate, attempts, first_wait
         self._timeout, self._clock, self._sleep = timeout, clock, sleep
         self._random = random.Random(seed)
-        self._exponential = wait_exponential(multiplier=first_wait, max=longest_wait)
+        self._exponential = wait_exponential(multiplier=first_wait, max=patience.longest_wait)
         self._hosts: dict[str, Host] = {}
         self._hosts_lock = threading.Lock()
         self._http = httpx.Client(
             # Identity: a file's length, its ranges and its bytes on disk are then those that the archive speaks of.
             headers={"User-Agent": DEFAULT_USER_AGENT, "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(timeout, connect=min(connect, timeout), pool=None),
+            timeout=httpx.Timeout(timeout, connect=min(patience.connect, timeout), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
             follow_redirects=True,
         )
