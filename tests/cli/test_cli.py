@@ -119,3 +119,12 @@ def test_train_evaluate_predict_figures_from_the_command_line(tmp_path, capsys):
     ):
         run("figures", kind, source, *rest, "--out", tmp_path / f"{kind}.png", "--count", 4)
         assert np.ptp(io.read_picture(tmp_path / f"{kind}.png")) > 100
+
+
+def test_fetch_tells_what_there_is(capsys):
+    assert cli.main(["fetch", "--list"]) == 0
+    out = capsys.readouterr().out
+    for kind in ("gz3d", "cutouts", "gz-desi", "gz2", "sami", "hoyle"):
+        assert f" {kind} " in out
+    assert cli.main(["fetch"]) == 2
+    assert "zoobot3d fetch: say what: gz3d, cutouts" in capsys.readouterr().err

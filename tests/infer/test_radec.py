@@ -71,7 +71,7 @@ def test_without_a_network_one_line_names_the_address(tmp_path, tiny_bundle, cap
     command = ["predict", "--radec", "164.1", "12.5", "--bundle", str(tiny_bundle), "--out", str(tmp_path / "out")]
     assert cli.main([*command, "--url", "http://127.0.0.1:9", "--first-wait", "0"]) == 2
     out = capsys.readouterr()
-    assert "fetching 1 cutouts from http://127.0.0.1:9" in out.out
+    assert "fetching 1 of 1 cutouts, 2 MB, from http://127.0.0.1:9" in out.err
     (line,) = [line for line in out.err.splitlines() if line.startswith("zoobot3d: ")]
     assert "http://127.0.0.1:9/fits-cutout?ra=164.1" in line
 

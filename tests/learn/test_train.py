@@ -201,13 +201,16 @@ def test_a_broken_checkpoint_is_named(catalog, tmp_path):
         train(settings, tmp_path)
 
 
-def test_max_steps_ends_within_an_epoch_with_a_bundle(catalog, tmp_path):
-    bundle = train(config(catalog, epochs=10, max_steps=3), tmp_path)
+def test_max_steps_ends_within_an_epoch_with_a_bundle(catalog, tmp_path, capsys):
+    bundle = train(config(catalog, epochs=10, max_steps=3, progress=True), tmp_path)
+    assert f"{tmp_path}: ended after 3 steps (train.max_steps); the bundle has" in capsys.readouterr().err
     assert load_bundle(bundle).info.training["steps"] == 3
 
 
-def test_patience(catalog, tmp_path):
-    bundle = train(config(catalog, epochs=50, lr=1e-30, ema=0.0, patience=2, warmup=0.0), tmp_path)
+def test_patience(catalog, tmp_path, capsys):
+    settings = config(catalog, epochs=50, lr=1e-30, ema=0.0, patience=2, warmup=0.0, progress=True)
+    bundle = train(settings, tmp_path)
+    assert "epochs, as val_loss had not fallen for 2 (train.patience)" in capsys.readouterr().err
     # Weights stay, but batch statistics drift, so the loss may get better for a while; never for 50 epochs.
     assert load_bundle(bundle).info.training["epochs"] < 50
 

@@ -99,7 +99,7 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
         metavar="KIND" if nested else "COMMAND",
         title="kinds" if nested else "commands",
         parser_class=_Parser,
-        required=nested,
+        required=False,
     )
     for command in commands:
         sub = subparsers.add_parser(
@@ -112,7 +112,6 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
         )
         if command.kinds:
             _add(sub, command.kinds, chosen, common)
-            continue
         if command.name in chosen:
             command.options(sub)
         sub.set_defaults(run=command.run, stopped=command.stopped)

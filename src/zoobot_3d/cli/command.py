@@ -70,14 +70,14 @@ def positive(text: str) -> int:
     return number
 
 
-def print_table(rows: Sequence[Sequence[str]], title: str) -> None:
-    """Print a table; the first row names the columns."""
+def print_table(rows: Sequence[Sequence[str]], title: str, *, words: bool = False) -> None:
+    """Print a table; the first row names the columns, which hold numbers except the first, or words."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title)
     for index, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(name, justify="left" if words or index == 0 else "right", no_wrap=index == 0)
     for row in rows[1:]:
         table.add_row(*row)
     Console().print(table)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from zoobot_3d.cli.command import Command, cluster_option, positive, report
+from zoobot_3d.cli.command import Command, cluster_option, positive, print_table, report
+from zoobot_3d.errors import ConfigError
 from zoobot_3d.schema import DEFAULT_LAYER, GZ_FIELD_PX
 
 if TYPE_CHECKING:
@@ -212,12 +213,36 @@ def _hoyle(args: argparse.Namespace) -> None:
     _list(fetch_hoyle(args.root, url=args.url or HOYLE_URL, options=polite(args)))
 
 
+WHAT = (
+    ("kind", "what", "how much", "into ROOT/"),
+    ("gz3d", "marks of Galaxy Zoo: 3D, SDSS DR17", "29,800 x 0.3 MB", "gz3d"),
+    ("cutouts", "grz cutouts, Legacy Surveys", "2.2 MB a galaxy", "images"),
+    ("gz-desi", "fractions, sizes, votes, Zenodo", "2.3 GB", "catalogues"),
+    ("gz2", "votes, Hart et al. 2016", "239,695 galaxies", "catalogues"),
+    ("sami", "targets of SAMI DR3, Data Central", "about 1 MB", "catalogues"),
+    ("hoyle", "bar lengths, Hoyle et al. 2011", "0.3 MB", "catalogues"),
+)
+"""What ``zoobot3d fetch --list`` shows."""
+
+
+def _list_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--list", action="store_true", help="show what can be fetched, how much it is and from where")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    if not args.list:
+        raise ConfigError(f"zoobot3d fetch: say what: {', '.join(row[0] for row in WHAT[1:])}; --list tells more")
+    print_table(WHAT, "zoobot3d fetch KIND", words=True)
+
+
 FETCH = Command(
     "fetch",
     "download marks, cutouts and catalogues",
     "Uses few connections and a limited rate, and waits when a server asks for it. You can stop the command and run it "
     "again: files that are complete are kept. Files that failed are listed in failed.csv with the reason.",
     "zoobot3d fetch gz3d --limit 100",
+    _list_option,
+    _fetch,
     kinds=(
         Command(
             "gz3d",

@@ -207,7 +207,6 @@ def _fetched(args: argparse.Namespace, table: pd.DataFrame, settings: FetchSetti
     """Fetch the cutouts and list them."""
     from zoobot_3d.infer.radec import fetch_galaxies
 
-    print(f"fetching {len(table)} cutouts from {settings.cutouts.url} into {args.out}/images", flush=True)
     name = args.input[0] if args.input else "--radec" if args.radec else "--name"
     galaxies, notes = fetch_galaxies(table, args.out, name=name, settings=settings)
     print(*notes, sep="\n", end="\n" if notes else "")

@@ -1,4 +1,4 @@
-"""One progress bar for every long job: what, how far, how fast, how long still."""
+"""One progress bar for every long job: what, how far, how fast, how long still; and a line before it begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["progress_bar"]
+__all__ = ["announce", "progress_bar"]
 
 
 class _RateColumn(ProgressColumn):
@@ -24,11 +24,19 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:.3g} {self.unit}/s", style="progress.data.speed")
 
 
+def announce(line: str, *, show: bool = True) -> None:
+    """Print a line on stderr before a long job begins: what, how much, from where, into what; or nothing."""
+    if show:
+        Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def progress_bar(
     what: str, total: int | None, *, unit: str = "galaxies", show: bool = True
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr while a job runs, from the first call on: one that is refused at once shows none.
+
+    A bar that does not reach its end says whether the job failed or was stopped; the command's last line says why.
 
     Parameters
     ----------
@@ -64,6 +72,10 @@ def progress_bar(
 
     try:
         yield advance
+    except BaseException as error:
+        why = "failed" if isinstance(error, Exception) else "stopped"
+        progress.update(task, description=f"{what}: {why}")
+        raise
     finally:
         if progress.tasks[0].started:
             progress.stop()

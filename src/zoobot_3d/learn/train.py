@@ -35,6 +35,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 
 from zoobot_3d.compute.locks import folder_lock
+from zoobot_3d.compute.progress import announce
 from zoobot_3d.config.reading import config_to_yaml, differing_keys
 from zoobot_3d.config.schema import Config
 from zoobot_3d.dataset.data import MaskDataModule
@@ -311,6 +312,19 @@ def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data
     if data.datasets["val"].marked.any():
         calibrate(out / "bundle", config.data.catalog, root=config.data.root, progress=config.train.progress)
     write_atomic(out / "metrics.json", json.dumps(metrics | summary, indent=2) + "\n")
+    announce(f"{out}: {_why_ended(config, summary)}", show=config.train.progress)
+
+
+def _why_ended(config: Config, summary: dict[str, Any]) -> str:
+    """Say in words how far the training went, why it ended there, and which weights are kept."""
+    settings, done = config.train, summary["epochs"]
+    if 0 < settings.max_steps <= summary["steps"]:
+        why = f"ended after {summary['steps']} steps (train.max_steps)"
+    elif done < settings.epochs:
+        why = f"ended after {done} epochs, as val_loss had not fallen for {settings.patience} (train.patience)"
+    else:
+        why = f"ended after all {done} epochs"
+    return f"{why}; the bundle has the weights of epoch {summary['best_epoch'] + 1}, where val_loss was least"
 
 
 def _typical_n_asked(data: MaskDataModule) -> int:

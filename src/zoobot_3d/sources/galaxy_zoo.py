@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoobot_3d import schema
-from zoobot_3d.compute.progress import progress_bar
+from zoobot_3d.compute.progress import announce, progress_bar
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.io import write_parquet
 from zoobot_3d.sources.addresses import service_url
@@ -157,13 +157,14 @@ def fetch_gz_desi(
     done = {name: folder.verified(name, _origins(part)) for part in parts for name in part.files}
     if not all(done.values()):
         with (options or FetchOptions()).client() as client:
-            records: dict[int, dict[str, RemoteFile]] = {}
-            for part in parts:
-                for name in (name for name in part.files if done[name] is None):
-                    if part.record not in records:
-                        records[part.record] = list_record(client, part.record, url)
-                    remote = _find(records[part.record], name, part.record, url)
-                    done[name] = _fetch_file(folder, remote, part, client, progress)
+            missing = [(part, name) for part in parts for name in part.files if done[name] is None]
+            records = {n: list_record(client, n, url) for n in dict.fromkeys(part.record for part, _ in missing)}
+            found = [(part, _find(records[part.record], name, part.record, url)) for part, name in missing]
+            size = sum(remote.size for _, remote in found) / 1e6
+            what = f"{len(found)} of {len(done)} files, {size:,.0f} MB,"
+            announce(f"fetching {what} from {url} into {folder.path}", show=progress)
+            for part, remote in found:
+                done[remote.name] = _fetch_file(folder, remote, part, client, progress)
     return [file for file in done.values() if file is not None] + _collect_votes(folder)
 
 
@@ -286,6 +287,7 @@ def fetch_gz2(
 
 
 def _download_gz2(raw: Path, url: str, options: FetchOptions, progress: bool) -> None:
+    announce(f"fetching {_HART_FILE}, 239,695 galaxies, from {url} into {raw.parent}", show=progress)
     with options.client() as client, progress_bar(_HART_FILE, None, unit="bytes", show=progress) as advance:
         client.download(url, raw, check=_check_gzip, progress=advance)
 

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 import pandas as pd
 from astropy.io import fits
 
+from zoobot_3d.compute.progress import announce
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import read_table
@@ -61,6 +62,7 @@ _NAME = re.compile(r"gz3d_(?P<mangaid>.+)_(?P<ifu>\d+)_(?P<subject>\d+)\.fits\.g
 _SUFFIX = ".fits.gz"
 _FAILED_COLUMNS = ["file_name", "mangaid", "ifu", "subject"]
 _FIX = "download it again"
+_MEAN_BYTES = 0.29e6  # of the archive's files
 
 
 def list_gz3d(url: str, client: Client) -> pd.DataFrame:
@@ -150,6 +152,10 @@ def fetch_gz3d(
         good = wanted["id"].isin(ledger["id"][there])
         todo = wanted[~good].reset_index(drop=True)
         remove_leftovers(folder, sizes, keep=set(todo["file_name"]))
+        if len(todo):
+            size = len(todo) * (ledger["bytes"].mean() if len(ledger) else _MEAN_BYTES) / 1e6
+            what = f"{len(todo):,} of {len(wanted):,} GZ3D files, about {size:,.0f} MB,"
+            announce(f"fetching {what} from {url} into {folder}", show=progress)
         with fetch_shards(
             _fetch_files,
             todo[["id", "file_name", "url"]],

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from zoobot_3d.catalog.positions import read_positions, require_columns
+from zoobot_3d.compute.progress import announce
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.io import atomic_path
 from zoobot_3d.sources.addresses import service_url
@@ -63,7 +64,7 @@ def fetch_hoyle(
     options : FetchOptions, optional
         Of the network.
     progress : bool
-        Not used: the table has 0.3 MB. Here so that every fetch takes the same.
+        Say what is fetched; the table has 0.3 MB and needs no bar.
 
     Returns
     -------
@@ -75,7 +76,6 @@ def fetch_hoyle(
     FetchError
         If the service does not give a whole table.
     """
-    del progress
     folder = CatalogueFolder(root)
     folder.sweep(HOYLE_FILE)
     there = folder.verified(HOYLE_FILE)
@@ -84,6 +84,7 @@ def fetch_hoyle(
     target = folder.path / HOYLE_FILE
     fetched = not folder.unknown(HOYLE_FILE)
     if fetched:
+        announce(f"fetching {HOYLE_FILE}, 0.3 MB, from {url} into {folder.path}", show=progress)
         with (options or FetchOptions()).client() as client:
             content = client.get(url, check=lambda body: _check(body, url))
         with atomic_path(target) as temporary:

@@ -23,6 +23,7 @@ import pandas as pd
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zoobot_3d.compute.progress import announce
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import read_cutout, write_jpeg
@@ -139,6 +140,9 @@ def cutout(
     answer = _Answer(cutout_url(ra, dec, pixscale, size=size, layer=layer, url=url), ra, dec, pixscale, size)
     with tempfile.TemporaryDirectory() as folder:
         return answer.download(client, Path(folder) / "cutout.fits")
+
+
+_BYTES_PER_PX = 12  # three bands of float32
 
 
 @dataclass
@@ -296,7 +300,12 @@ def fetch_cutouts(
     with filling(folder):
         ledger = read_ledger(folder / LEDGER, COLUMNS)
         good, todo, n_empty = _to_do(wanted, ledger, root, cutouts)
-        if cutouts.probe and not todo["has_fits"].all():
+        n_asked = int((~todo["has_fits"]).sum())
+        if n_asked:
+            size = n_asked * _BYTES_PER_PX * cutouts.size**2 / 1e6
+            what = f"{n_asked:,} of {len(wanted):,} cutouts, {size:,.0f} MB,"
+            announce(f"fetching {what} from {cutouts.url} into {folder}", show=progress)
+        if cutouts.probe and n_asked:
             with options.client() as client:
                 client.get(cutout_url(**_PROBE, layer=cutouts.layer, url=cutouts.url), check=_check_probe)
         ledger = _without(todo, ledger, folder / LEDGER)

@@ -19,6 +19,7 @@ from astropy.utils.exceptions import AstropyWarning
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from zoobot_3d.catalog.positions import read_positions, require_columns
+from zoobot_3d.compute.progress import announce
 from zoobot_3d.errors import CatalogError, ConfigError, FetchError
 from zoobot_3d.io import read_table, write_parquet
 from zoobot_3d.sources.addresses import service_url
@@ -66,7 +67,7 @@ def fetch_sami(
     options : FetchOptions, optional
         Of the network; ``connections`` and ``rate`` do not matter for four requests, one after the other.
     progress : bool
-        Not used: it takes seconds. Here so that every fetch takes the same.
+        Say what is fetched; it takes seconds and needs no bar.
 
     Returns
     -------
@@ -82,7 +83,6 @@ def fetch_sami(
     CatalogError
         If what it sends has no usable row.
     """
-    del progress
     folder = CatalogueFolder(root)
     folder.sweep(SAMI_FILE)
     there = folder.verified(SAMI_FILE)
@@ -92,6 +92,7 @@ def fetch_sami(
     if folder.unknown(SAMI_FILE):
         targets, problems = read_sami_targets(target)
         return [folder.record(SAMI_FILE, len(targets), targets.shape[1], _ORIGIN, fetched=False, problems=problems)]
+    announce(f"asking {url} for the targets of SAMI DR3, about 1 MB, into {folder.path}", show=progress)
     service = _Service(url, options or FetchOptions())
     full_names = _find_tables(service.query("SELECT table_name FROM TAP_SCHEMA.tables")["table_name"], url)
     parts, problems = [], []
