@@ -73,7 +73,7 @@ def test_mask_png_keeps_fractions_to_half_a_level():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty file"), (b"hello", "not a readable"), (b"\xff\xd8\xff\xe0abc", "truncated JPEG")],
+    [(b"", "empty file"), (b"hello", "not a readable"), (b"\xff\xd8\xff\xe0abc", "truncated or damaged picture")],
 )
 def test_bad_pictures_say_what_is_wrong(tmp_path, content, message):
     (tmp_path / "x.jpg").write_bytes(content)

@@ -39,7 +39,7 @@ sys.exit(main(["extract-marks"]))
         (["train", "OUT", "--data.catalog", "none.parquet"], "none.parquet: no such file"),
         (["train", "OUT", "--init", "none", "--data.catalog", "none.parquet"], "none: no such folder"),
         (["predict", "none", "--out", "OUT"], "none: no such file or folder"),
-        (["predict", ".", "--bundle", "none", "--out", "OUT"], "no .jpg"),
+        (["predict", ".", "--bundle", "none", "--out", "OUT"], "no pictures"),
         (["predict", "--radec", "1,5", "--out", "OUT"], "decimal commas"),
     ],
 )

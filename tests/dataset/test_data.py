@@ -195,7 +195,7 @@ def test_cache_gives_the_same_and_reads_once(own_survey):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("jpg/g02.jpg", b"\xff\xd8 not much", "truncated JPEG"),
+        ("jpg/g02.jpg", b"\xff\xd8 not much", "not a readable picture"),
         ("jpg/g02.jpg", b"", "empty file"),
         ("marks/g02.json", b"{", "broken JSON"),
     ],

@@ -91,7 +91,7 @@ def test_a_deleted_folder_of_masks_is_made_again(pictures, segmenter, tmp_path, 
 
 def test_files_of_galaxies_predicted_anew_are_written_anew(pictures, segmenter, out, tmp_path):
     export_masks(out, "fits")
-    level = float(np.nanmedian(next(masks for row, masks in read_masks(out) if row["id"] == "b")[1]))
+    level = float(np.nanmedian(next(masks for row, masks in read_masks(out, outside=np.nan) if row["id"] == "b")[1]))
     binary = tmp_path / "binary"
     export_masks(out, "png", threshold=level, out=binary)
     before = content(out / "masks"), content(binary)
@@ -138,7 +138,7 @@ def test_a_broken_record_of_the_files_means_all_are_written_again(out):
 
 
 def test_binary_masks(out, capsys):
-    masks = next(masks for row, masks in read_masks(out) if row["id"] == "a")
+    masks = next(masks for row, masks in read_masks(out, outside=np.nan) if row["id"] == "a")
     level = float(np.nanmedian(masks[1]))
     assert cli.main(["export", str(out), "--format", "fits", "--threshold", repr(level)]) == 0
     assert "masks of 3 galaxies written, 0 were there, 1 galaxies have no masks" in capsys.readouterr().out

@@ -91,9 +91,9 @@ def test_masks_are_those_of_the_window(segmenter):
     picture = galaxy((300, 420), 250, 130, 10)
     window = galaxy_window(picture)
     assert window.side == pytest.approx(FIELD_RADII * 36, rel=0.1)
-    masks = segmenter.segment(picture, field="auto")
+    masks = segmenter.segment(picture, field="auto", outside=np.nan)
     assert masks.shape == (2, 300, 420)
-    expected = window.put_back(segmenter.segment(window.cut(picture)), (300, 420))
+    expected = window.put_back(segmenter.segment(window.cut(picture), outside=np.nan), (300, 420))
     np.testing.assert_array_equal(masks, expected)
     known = np.isfinite(masks[0])
     assert known[130, 250] and 0.5 * window.side**2 < known.sum() < window.side**2
@@ -137,9 +137,9 @@ def test_a_folder_of_pictures_of_any_field(segmenter, tmp_path):
     assert rows.loc["empty", "warning"].startswith("no galaxy stands out from the sky")
     assert pd.isna(rows.loc["wide", "warning"])
     assert rows.loc["large", "warning"].startswith("the galaxy is larger than its picture")
-    masks = {row["id"]: planes for row, planes in read_masks(tmp_path / "out") if planes is not None}
+    masks = {row["id"]: planes for row, planes in read_masks(tmp_path / "out", outside=np.nan) if planes is not None}
     for name in ("wide", "large"):
-        expected = segmenter.segment(pictures[name], field="auto")
+        expected = segmenter.segment(pictures[name], field="auto", outside=np.nan)
         np.testing.assert_array_equal(np.isnan(masks[name]), np.isnan(expected))
         np.testing.assert_allclose(masks[name], expected, atol=0.003)
     again = predict(galaxies, segmenter, tmp_path / "out", masks="fits")

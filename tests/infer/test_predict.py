@@ -49,7 +49,10 @@ def test_a_bad_picture_is_a_row_with_its_reason(pictures, segmenter, tmp_path):
     assert (summary.predicted, summary.failed, summary.shards) == (3, 4, 1)
     frame = shards(tmp_path / "out")
     assert list(frame.index) == ["a", "b", "blank", "c", "cut", "empty", "oblong"]
-    assert frame.loc["cut", "error"] == "cut.jpg: truncated JPEG (no end marker); download it again"
+    assert (
+        frame.loc["cut", "error"]
+        == "cut.jpg: truncated or damaged picture (Premature end of JPEG file); download it again"
+    )
     assert "blank, every pixel is 0" in frame.loc["blank", "error"]
     assert "empty file" in frame.loc["empty", "error"]
     assert "expected a square" in frame.loc["oblong", "error"]
@@ -216,14 +219,14 @@ def test_outputs_never_become_inputs(pictures, segmenter, tmp_path):
 
 
 def test_whatever_one_file_raises_is_its_row(pictures, segmenter, tmp_path, monkeypatch):
-    real = io.read_picture
+    real = io.open_picture
 
     def read(path):
         if str(path).endswith("b.jpg"):
             raise RuntimeError("a bug\nof two lines")
         return real(path)
 
-    monkeypatch.setattr("zoobot_3d.io.read_picture", read)
+    monkeypatch.setattr("zoobot_3d.io.open_picture", read)
     predict(list_galaxies(pictures), segmenter, tmp_path / "out")
     assert shards(tmp_path / "out").loc["b", "error"] == "b.jpg: RuntimeError: a bug"
 
@@ -249,12 +252,12 @@ def two_networks(tiny_bundle, tmp_path):
 def test_uncertainty_is_written_beside_the_masks(pictures, two_networks, tmp_path):
     predict(list_galaxies(pictures), two_networks, tmp_path / "out", masks="fits", uncertainty=True)
     found = 0
-    for row, masks, sigma in read_masks_and_sigma(tmp_path / "out"):
+    for row, masks, sigma in read_masks_and_sigma(tmp_path / "out", outside=np.nan):
         if row["error"] is not None and not pd.isna(row["error"]):
             assert masks is None and sigma is None
             continue
         found += 1
-        expected = two_networks.segment_with_uncertainty(io.read_picture(pictures / row["path"]))
+        expected = two_networks.segment_with_uncertainty(io.read_picture(pictures / row["path"]), outside=np.nan)
         assert np.nanmax(expected[1]) > 0.01
         np.testing.assert_allclose(masks, expected[0], atol=0.5 / 255 + 1e-6)
         np.testing.assert_allclose(sigma, expected[1], atol=0.25 / 255 + 1e-6)
@@ -339,7 +342,7 @@ def test_fits_masks_lie_on_the_sky(segmenter, tmp_path):
     assert (x, y) == pytest.approx((31.5, 31.5), abs=1e-6)
     assert header["OBJECT"] == "g" and header["MODEL"] == "published_unet" and len(header["BUNDLE"]) == 16
     assert header["CREATOR"].startswith("zoobot-3d ") and len(header["DATE"]) == 10
-    masks = segmenter.segment(zoobot_3d.rgb_from_grz(cube[:, ::-1].astype(np.float32)))
+    masks = segmenter.segment(zoobot_3d.rgb_from_grz(cube[:, ::-1].astype(np.float32)), outside=np.nan)
     np.testing.assert_allclose(planes, masks, atol=0.5 / 255 + 1e-6)
 
 
@@ -365,7 +368,7 @@ def test_inputs(pictures, tmp_path):
     with pytest.raises(BadFileError, match="no such file or folder"):
         list_galaxies(tmp_path / "none")
     (tmp_path / "void").mkdir()
-    with pytest.raises(BadFileError, match=r"no \.jpg"):
+    with pytest.raises(BadFileError, match="no pictures"):
         list_galaxies(tmp_path / "void")
     pd.DataFrame({"x": [1]}).to_csv(tmp_path / "c.csv", index=False)
     with pytest.raises(CatalogError, match="no column of pictures"):

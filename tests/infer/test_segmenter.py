@@ -51,11 +51,13 @@ def test_masks_lie_on_the_pictures_own_pixels(segmenter, size):
 
 
 def test_nothing_is_said_outside_the_field_that_was_trained_on(segmenter):
-    masks = segmenter.segment(picture(400))
+    masks = segmenter.segment(picture(400), outside=np.nan)
     inside = masks[:, 50:350, 50:350]  # field_fraction 0.75
     assert (inside > 0).all()
     masks[:, 50:350, 50:350] = np.nan
     assert np.isnan(masks).all()
+    edge = segmenter.segment(picture(400))[:, :50]
+    assert (edge == 0).all()
 
 
 def test_the_crop_is_the_middle_of_the_picture():
@@ -124,7 +126,9 @@ def test_an_ensemble_is_the_mean_and_doubts_where_its_members_disagree():
     np.testing.assert_allclose(sigma[1][west_], 0.2, atol=1e-6)  # half the distance of 0.4 and 0.8
     np.testing.assert_allclose(sigma[1][east], 0, atol=1e-3)
     np.testing.assert_array_equal(segmenter.segment(picture(64)), masks)
-    assert np.isnan(masks[:, :8]).all() and np.isnan(sigma[:, :8]).all()  # outside the field
+    assert (masks[:, :8] == 0).all() and (sigma[:, :8] == 0).all()  # outside the field
+    outside = segmenter.segment_with_uncertainty(picture(64), outside=np.nan)
+    assert all(np.isnan(maps[:, :8]).all() and np.isfinite(maps[:, inner, inner]).all() for maps in outside)
 
 
 def test_members_may_differ_in_size_and_field():

@@ -168,7 +168,7 @@ def test_a_record_of_the_run_that_is_lost_or_broken_is_made_again(pictures, segm
 
 
 def test_failures_are_tried_again(pictures, segmenter, out, tmp_path, monkeypatch):
-    real = io.read_picture
+    real = io.open_picture
 
     def read(path):
         if "c.png" in str(path):
@@ -176,7 +176,7 @@ def test_failures_are_tried_again(pictures, segmenter, out, tmp_path, monkeypatc
         return real(path)
 
     with monkeypatch.context() as patch:  # a reason that lies not in the file
-        patch.setattr("zoobot_3d.io.read_picture", read)
+        patch.setattr("zoobot_3d.io.open_picture", read)
         first = predict(list_galaxies(pictures), segmenter, tmp_path / "new", shard_size=2)
         kept = shard(tmp_path / "new", 1).stat().st_mtime_ns
         again = predict(list_galaxies(pictures), segmenter, tmp_path / "new", shard_size=2)

@@ -71,8 +71,8 @@ def test_who_drew_nothing_says_that_there_is_none_but_who_left_strays_says_nothi
         volunteer(3, [click], bar(roll=np.pi / 2)),
         volunteer(4, [click, STRAIGHT]),
     )
-    assert galaxy.marks.n_asked == {"spiral": 3, "bar": 3}
-    assert galaxy.marks.n_marked == {"spiral": 2, "bar": 1}
+    assert galaxy.marks.n_asked == {"spiral": 3, "bar": 4}
+    assert galaxy.marks.n_marked == {"spiral": 2, "bar": 2}
     assert galaxy.marks.spiral.classification_id == (1, 2, 4)
     assert galaxy.dropped == {"arm: a click": 2, "bar: left as it first appeared": 1}
 
@@ -106,7 +106,19 @@ def test_strays_among_lines_are_dropped_and_counted(tmp_path, line, reason):
 def test_strays_among_bars_are_dropped_and_counted(tmp_path, changes, reason):
     galaxy = read(tmp_path, volunteer(1, [], bar(**changes)), volunteer(2, [], bar()))
     assert galaxy.dropped == {reason: 1}
-    assert galaxy.marks.n_asked["bar"] == 1
+    assert galaxy.marks.n_asked["bar"] == (2 if "appeared" in reason else 1)
+
+
+def test_bars_left_as_they_appeared_are_where_the_others_drew_theirs(tmp_path):
+    drawn = [bar(roll=0.5), bar(roll=0.6)]
+    people = [drawn[0], bar(roll=0.0), None, bar(roll=np.pi / 2), drawn[1], bar(roll=0.0)]
+    marks = read(tmp_path, *(volunteer(number, [], each) for number, each in enumerate(people))).marks
+    assert (marks.n_asked["bar"], marks.n_marked["bar"]) == (6, 5)
+    shapes = sorted(paths[0].tolist() for paths in marks.bar.nested() if paths)
+    one, other = (bar_outline(each).tolist() for each in drawn)
+    assert sorted([one, one, one, other, other]) == shapes
+    alone = read(tmp_path, volunteer(1, [], bar(roll=0.0)), volunteer(2)).marks  # nobody shows where
+    assert (alone.n_asked["bar"], alone.n_marked["bar"]) == (1, 0)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"volunteers": [{}], "consensus": {}, "fitted_arms": []}'])

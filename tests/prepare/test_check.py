@@ -103,7 +103,7 @@ def test_a_picture_that_is_partly_there(root):
     hole = bytearray(content)
     hole[len(content) // 3 : -100] = bytes(len(content) - 100 - len(content) // 3)  # as a sparse download leaves it
     path.write_bytes(hole)
-    assert found(root) == [("1", JPG, "blank")]
+    assert found(root) == [("1", JPG, "unreadable")]
 
 
 def test_a_blank_picture(root):

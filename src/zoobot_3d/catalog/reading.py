@@ -32,13 +32,13 @@ __all__ = [
     "split_of",
 ]
 
-PICTURES = (".jpg", ".jpeg", ".png")
+PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".jp2")
 CUBES = (".fits", ".fits.fz", ".fits.gz", ".fit")
 """File names of pictures, and of grz images in FITS."""
 
 _TABLES = tuple(name for name in TABLES if name not in (".fits", ".fit"))
 _PATH_COLUMNS = (COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc")
-_UNREAD = (".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".heic")
+_UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".pdf", ".eps")
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Fractions of the galaxies, as in the NeurIPS 2023 paper."""
@@ -222,7 +222,7 @@ def list_galaxies(
     Parameters
     ----------
     source : path or list of paths
-        A folder (searched for .jpg, .png and .fits files, subfolders too), picture files, a text file with a path a
+        A folder (searched for pictures and .fits files, subfolders too), picture files, a text file with a path a
         line, or a table (CSV, Parquet, FITS, VOTable) with a column of paths.
     root : path, optional
         Folder that the paths of a table start from; by default found from the table, see `catalog_root`.
@@ -275,7 +275,11 @@ def _from_folder(folder: Path, leave_out: Path | None) -> pd.DataFrame:
         others += sum(name.lower().endswith(_UNREAD) for name in names)
     if not found:
         more = f"; {others} files of kinds that are not read ({', '.join(_UNREAD)})" if others else ""
-        raise BadFileError(folder, f"no .jpg, .png or .fits files in this folder{more}", "give the folder of pictures")
+        raise BadFileError(
+            folder,
+            f"no pictures (.jpg, .png, .tif, ...) or .fits files in this folder{more}",
+            "give the folder of pictures",
+        )
     if others:
         warnings.warn(f"{folder}: {others} files of kinds that are not read ({', '.join(_UNREAD)})", stacklevel=3)
     return _from_files(sorted(found), below=folder)

@@ -129,7 +129,7 @@ def count_rows(folder: str | os.PathLike[str]) -> int:
 
 
 def read_masks(
-    folder: str | os.PathLike[str], ids: Collection[object] | None = None
+    folder: str | os.PathLike[str], ids: Collection[object] | None = None, *, outside: float = 0.0
 ) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None]]:
     """Read predictions back, a galaxy at a time.
 
@@ -139,25 +139,28 @@ def read_masks(
         What `zoobot_3d.predict` wrote.
     ids : collection, optional
         Galaxies wanted; all by default.
+    outside : float
+        Value of pixels outside the field that the networks saw, whose place the columns ``field_top``, ``field_left``,
+        ``field_height`` and ``field_width`` tell. NaN tells them from pixels without arms and bars.
 
     Yields
     ------
     row : pandas.Series
         All columns but the masks' bytes.
     masks : numpy.ndarray or None
-        (2, H, W) float32 in 0-1, to 1/255, row 0 north; None where ``row.error`` says why. NaN outside the field that
-        the networks saw, which is the central ``row.field`` of the picture's side.
+        (2, H, W) float32 in 0-1, to 1/255, row 0 north; None where ``row.error`` says why.
 
     Raises
     ------
     BadFileError
         If the folder holds no shards, or one is missing or damaged.
     """
-    yield from _decoded(folder, ids, "mask")
+    for row, masks in _decoded(folder, ids, "mask"):
+        yield row, _filled(masks, outside)
 
 
 def read_masks_and_sigma(
-    folder: str | os.PathLike[str], ids: Collection[object] | None = None
+    folder: str | os.PathLike[str], ids: Collection[object] | None = None, *, outside: float = 0.0
 ) -> Iterator[tuple[pd.Series, NDArray[np.float32] | None, NDArray[np.float32] | None]]:
     """Read predictions with their uncertainty back, a galaxy at a time.
 
@@ -165,16 +168,15 @@ def read_masks_and_sigma(
     ----------
     folder : path
         What `zoobot_3d.predict` wrote with ``uncertainty=True``.
-    ids : collection, optional
-        Galaxies wanted; all by default.
+    ids, outside
+        As for `read_masks`.
 
     Yields
     ------
     row, masks
         As from `read_masks`.
     sigma : numpy.ndarray or None
-        (2, H, W) float32 in 0-0.5, to `SIGMA_FULL` / 255: standard deviation of each pixel of the masks; NaN outside
-        the field.
+        (2, H, W) float32 in 0-0.5, to `SIGMA_FULL` / 255: standard deviation of each pixel of the masks.
 
     Raises
     ------
@@ -182,7 +184,12 @@ def read_masks_and_sigma(
         As `read_masks`, or if the shards hold no uncertainty.
     """
     for row, masks, sigma in _decoded(folder, ids, "mask", "sigma"):
-        yield row, masks, None if sigma is None else sigma * np.float32(SIGMA_FULL)
+        yield row, _filled(masks, outside), _filled(None if sigma is None else sigma * np.float32(SIGMA_FULL), outside)
+
+
+def _filled(maps: NDArray[np.float32] | None, outside: float) -> NDArray[np.float32] | None:
+    """Put a value in the place of NaN."""
+    return None if maps is None else np.nan_to_num(maps, nan=outside)
 
 
 def _decoded(folder: str | os.PathLike[str], ids: Collection[object] | None, *kinds: str) -> Iterator[Any]:

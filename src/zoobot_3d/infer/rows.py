@@ -107,8 +107,8 @@ def _read_cube(row: Any) -> Picture:
 
 def _read_picture(row: Any) -> Picture:
     """Read a picture; a scale in the catalogue is for 424 px, whatever the size of the file."""
-    picture = io.read_picture(row.file)
-    shape, warning = picture.shape[:2], _joined(getattr(row, "warning", ""))
+    picture, notes = io.open_picture(row.file)
+    shape, warning = picture.shape[:2], _joined(getattr(row, "warning", ""), *notes)
     if not np.isfinite(row.pixscale):
         return Picture(picture, PixelGrid(shape, 1.0), False, warning)
     pixscale = row.pixscale * GZ_FIELD_PX / shape[0]

@@ -90,7 +90,9 @@ class Segmenter:
         """Grid the first network sees of a picture: the central field it was trained on, at its input size."""
         return self._members[0].grid(picture_grid)
 
-    def segment(self, picture: NDArray[np.uint8], *, field: Field = "picture") -> NDArray[np.float32]:
+    def segment(
+        self, picture: NDArray[np.uint8], *, field: Field = "picture", outside: float = 0.0
+    ) -> NDArray[np.float32]:
         """Predict the masks of one picture.
 
         Parameters
@@ -102,13 +104,15 @@ class Segmenter:
             ``"auto"`` for a picture of any shape that shows another field: the galaxy nearest its middle is measured,
             and the networks see a window about it (`zoobot_3d.infer.field`). With ``tta`` the mean is also over windows
             of three sizes.
+        outside : float
+            Value of pixels outside the field that the networks see, the central part of the picture, or of the window,
+            that they were trained on. NaN tells them from pixels without arms and bars.
 
         Returns
         -------
         numpy.ndarray
             (2, H, W) float32 in 0-1 on the picture's own pixels: the fraction of volunteers who would enclose each in a
-            spiral arm (plane 0) or bar (plane 1). NaN outside the field that the network sees, the central part of the
-            picture, or of the window, that it was trained on.
+            spiral arm (plane 0) or bar (plane 1).
 
         Raises
         ------
@@ -117,16 +121,16 @@ class Segmenter:
         ConfigError
             If there is no such field.
         """
-        return self.segment_batch([picture], field=field)[0]
+        return self.segment_batch([picture], field=field, outside=outside)[0]
 
     def segment_with_uncertainty(
-        self, picture: NDArray[np.uint8], *, field: Field = "picture"
+        self, picture: NDArray[np.uint8], *, field: Field = "picture", outside: float = 0.0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Predict the masks of one picture, and how uncertain each pixel is.
 
         Parameters
         ----------
-        picture, field
+        picture, field, outside
             As in `segment`.
 
         Returns
@@ -136,7 +140,7 @@ class Segmenter:
         sigma : numpy.ndarray
             (2, H, W) float32 in 0-0.5 (no quantity in 0-1 scatters more): standard deviation of the fraction. Its
             square is the variance over networks and orientations, plus the mean of what networks trained with
-            ``beta_binomial`` predict themselves; see `zoobot_3d.infer.uncertainty`. NaN outside the field.
+            ``beta_binomial`` predict themselves; see `zoobot_3d.infer.uncertainty`.
 
         Raises
         ------
@@ -146,20 +150,21 @@ class Segmenter:
             As in `check_uncertainty`.
         """
         check_picture(picture, square=_check_field(field) == "picture")
-        return self.segment_checked_with_uncertainty([picture], field)[0]
+        masks, sigma = self.segment_checked_with_uncertainty([picture], field)[0]
+        return np.nan_to_num(masks, nan=outside), np.nan_to_num(sigma, nan=outside)
 
     def segment_batch(
-        self, pictures: Sequence[NDArray[np.uint8]], *, field: Field = "picture"
+        self, pictures: Sequence[NDArray[np.uint8]], *, field: Field = "picture", outside: float = 0.0
     ) -> list[NDArray[np.float32]]:
         """Predict the masks of many pictures, which may differ in size; see `segment`."""
         for index, picture in enumerate(pictures):
             check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
-        return self.segment_checked(pictures, field)
+        return [np.nan_to_num(masks, nan=outside) for masks in self.segment_checked(pictures, field)]
 
     def segment_checked(
         self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
     ) -> list[NDArray[np.float32]]:
-        """Do the work of `segment_batch` on pictures that passed `check_picture`."""
+        """Do the work of `segment_batch` on pictures that passed `check_picture`; NaN outside the field."""
         if field == "auto":
             return [mean for mean, _ in self._over_windows(pictures, uncertain=False)]
         if len(self._members) > 1:
@@ -172,7 +177,7 @@ class Segmenter:
     def segment_checked_with_uncertainty(
         self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Do the work of `segment_with_uncertainty` on pictures that passed `check_picture`."""
+        """Do the work of `segment_with_uncertainty` on pictures that passed `check_picture`; NaN outside the field."""
         self.check_uncertainty()
         if field == "auto":
             return [(mean, np.sqrt(variance)) for mean, variance in self._over_windows(pictures, uncertain=True)]

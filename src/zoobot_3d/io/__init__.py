@@ -9,7 +9,15 @@ Public: `read_picture`, `read_cutout`, `read_table`, `write_mask_fits`, `write_t
 from zoobot_3d.io.cubes import read_cutout, write_cutout
 from zoobot_3d.io.files import atomic_path, check_regular, file_stem, unique_stems, write_atomic, write_figure
 from zoobot_3d.io.masks import MASK_CREATOR, is_mask_file, write_mask_fits, write_mask_png
-from zoobot_3d.io.pictures import JPEG_QUALITY, decode_mask_png, encode_mask_png, read_picture, write_jpeg, write_png
+from zoobot_3d.io.pictures import (
+    JPEG_QUALITY,
+    decode_mask_png,
+    encode_mask_png,
+    open_picture,
+    read_picture,
+    write_jpeg,
+    write_png,
+)
 from zoobot_3d.io.tables import TABLES, as_one_kind, read_table, table_columns, write_parquet, write_table
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "encode_mask_png",
     "file_stem",
     "is_mask_file",
+    "open_picture",
     "read_cutout",
     "read_picture",
     "read_table",

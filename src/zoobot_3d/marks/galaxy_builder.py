@@ -3,8 +3,9 @@
 In Galaxy Builder (Lingard et al. 2020, MNRAS 493, 2160; 2021, MNRAS 504, 3364) about 30 volunteers drew polylines
 along the arms of SDSS spirals and fitted a light component as the bar. Here a line becomes the area of an arm, and a
 component a bar's rectangle, so that these are marks like those of Galaxy Zoo: 3D. Every volunteer was asked for both:
-one without arms, or without a bar, says that there is none. What was left where it first appeared, or drawn by
-accident, is dropped by the rules of `Rules` and counted. Must not know pictures or catalogues.
+one without arms, or without a bar, says that there is none. What was drawn by accident is dropped by the rules of
+`Rules` and counted. So is the shape of a bar that was left as it first appeared; as its volunteer saw a bar, the shapes
+that others drew stand for it in turn. Must not know pictures or catalogues.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = ["SDSS_PIXSCALE", "DrawnGalaxy", "Rules", "arm_outline", "bar_outline"
 SDSS_PIXSCALE = 0.396
 """Arcsec per pixel of the SDSS images that volunteers saw."""
 
+_UNTURNED = "bar: left as it first appeared"
 _DISC = 12  # vertices of the disc at a bend of a line
 
 
@@ -141,7 +143,7 @@ def read_galaxy_builder(
         raise BadFileError(path, f"the Petrosian radius is {petro_arcsec}", "correct the catalogue")
     petro = petro_arcsec / SDSS_PIXSCALE
     dropped: Counter[str] = Counter()
-    arms, bars, arm_ids, bar_ids = [], [], [], []
+    arms, bars, arm_ids, bar_ids, unturned = [], [], [], [], []
     try:
         for number, one in enumerate(volunteers):
             name = int(one.get("classification_id", number))
@@ -151,11 +153,20 @@ def read_galaxy_builder(
                 arms.append([path for line in kept for path in arm_outline(line, centre, petro, rules)])
                 arm_ids.append(name)
             bar = one["bar"]
-            if bar is None or not _stray_bar(bar, np.array(centre), petro, rules, dropped):
+            why = "" if bar is None else _stray_bar(bar, np.array(centre), petro, rules)
+            if why == _UNTURNED:
+                unturned.append(name)
+            elif not why:
                 bars.append([] if bar is None else [bar_outline(bar, rules)])
                 bar_ids.append(name)
+            if why:
+                dropped[why] += 1
     except (KeyError, TypeError, ValueError) as error:
         raise BadFileError(path, f"a volunteer's marks cannot be read ({error!r})", "get the file again") from None
+    turned = [drawn for drawn in bars if drawn]
+    if turned:  # those who left theirs as it appeared say too that there is a bar, but not where
+        bars += [turned[index % len(turned)] for index in range(len(unturned))]
+        bar_ids += unturned
     marks = VolunteerMarks(
         PixelGrid(shape, SDSS_PIXSCALE),
         PathTask.from_nested(arms, arm_ids),
@@ -239,19 +250,14 @@ def _stray_arm(
     return why is not None
 
 
-def _stray_bar(
-    bar: Mapping[str, Any], centre: NDArray[np.float64], petro: float, rules: Rules, dropped: Counter[str]
-) -> bool:
-    """Tell whether a component is no bar, and count why."""
+def _stray_bar(bar: Mapping[str, Any], centre: NDArray[np.float64], petro: float, rules: Rules) -> str:
+    """Tell why a component does not show where the bar is; empty if it does."""
     middle = np.array([bar["mux"], bar["muy"]], float)
     turn = abs(float(bar["roll"]) / (np.pi / 2)) % 1
     reasons = (
         # It appears along an axis of the image; half of all bars were never turned from there.
-        ("bar: left as it first appeared", min(turn, 1 - turn) < 1e-3),
+        (_UNTURNED, min(turn, 1 - turn) < 1e-3),
         ("bar: off the centre", float(np.hypot(*(middle - centre))) > rules.bar_off_centre * petro),
         ("bar: longer than the galaxy", float(bar["Re"]) > rules.longest_bar * petro),
     )
-    why = next((reason for reason, holds in reasons if holds), None)
-    if why:
-        dropped[why] += 1
-    return why is not None
+    return next((reason for reason, holds in reasons if holds), "")

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io
+from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.report import figures
@@ -260,6 +261,6 @@ def training(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> Non
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
-    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-        return io.read_picture(path)
-    return rgb_from_grz(io.read_cutout(path)[0][:, ::-1])
+    if str(path).lower().endswith(CUBES):
+        return rgb_from_grz(io.read_cutout(path)[0][:, ::-1])
+    return io.read_picture(path)
