@@ -383,3 +383,74 @@ def test_repeated_names_stay_apart(pictures, tmp_path):
 def test_no_predictions_here(tmp_path):
     with pytest.raises(BadFileError, match="no shards"):
         next(read_masks(tmp_path))
+
+
+# FITS cutouts: places, scales, light
+
+STEP = 0.4 / 3600
+PLACE = {
+    "BANDS": "grz", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 40.0, "CRPIX1": 32.5,
+    "CRPIX2": 32.5, "CDELT1": -STEP, "CDELT2": STEP,
+}  # fmt: skip
+
+
+def cutouts(folder, *, scale=1.0, **kinds):
+    """One galaxy of 64 px in files of different headers; None takes a card out."""
+    yy, xx = np.mgrid[:64, :64]
+    light = np.exp(-np.hypot(xx - 32, (yy - 32) * 1.4) / 12)
+    cube = (np.array([0.06, 0.12, 0.2])[:, None, None] * light * scale).astype(np.float32)
+    folder.mkdir()
+    for name, cards in kinds.items():
+        hdu = fits.PrimaryHDU(cube)
+        hdu.header.update({key: value for key, value in (PLACE | cards).items() if value is not None})
+        hdu.writeto(folder / f"{name}.fits")
+    return folder
+
+
+NOWHERE = {key: None for key in PLACE if key != "BANDS"}
+
+
+def test_rows_say_where_the_middle_of_a_cutout_is_and_what_was_converted(segmenter, tmp_path):
+    kinds = {"good": {}, "turned": {"CROTA2": 30.0}, "far": {"CRPIX1": 500.0}, "gri": {"BANDS": "gri"}}
+    kinds |= {"nowhere": NOWHERE, "scaled": NOWHERE | {"PIXSCALE": 0.5}, "bad": {"RADESYS": "FK9"}}
+    folder = cutouts(tmp_path / "in", **kinds)
+    predict(list_galaxies(folder), segmenter, tmp_path / "out", masks="fits")
+    frame = shards(tmp_path / "out")
+    assert frame.loc["bad", "error"].startswith("bad.fits: RADESYS 'FK9' is not understood")
+    good = frame.drop(index="bad")
+    assert good["error"].isna().all()
+    for name in ("good", "turned", "gri"):
+        assert (frame.loc[name, "ra"], frame.loc[name, "dec"]) == pytest.approx((150, 40), abs=1e-7)
+    far = WCS(fits.Header(PLACE | {"CRPIX1": 500.0})).pixel_to_world(31.5, 31.5)
+    assert (frame.loc["far", "ra"], frame.loc["far", "dec"]) == pytest.approx((far.ra.deg, far.dec.deg), abs=1e-7)
+    assert frame.loc[["good", "turned", "far", "gri"], "pixscale"].to_numpy() == pytest.approx(0.4)
+    assert frame.loc[["good", "nowhere", "scaled"], "warning"].isna().all()
+    assert frame.loc["turned", "warning"].startswith("rotated by 30 deg: resampled to north up")
+    assert frame.loc["gri", "warning"].startswith("bands g, r, i stand in for g, r, z")
+    assert np.isnan(frame.loc["nowhere", "pixscale"]) and frame.loc["scaled", "pixscale"] == 0.5
+    headers = {name: fits.getheader(tmp_path / "out" / "masks" / f"{name}_masks.fits", 1) for name in good.index}
+    assert "PIXSCALE" not in headers["nowhere"] and "CTYPE1" not in headers["nowhere"]
+    assert headers["scaled"]["PIXSCALE"] == 0.5 and headers["far"]["CRVAL1"] == pytest.approx(far.ra.deg)
+
+
+def test_a_catalogue_gives_the_scale_that_a_cutout_does_not(segmenter, tmp_path):
+    cutouts(tmp_path / "in", nowhere=NOWHERE)
+    table = tmp_path / "in" / "table.csv"
+    table.write_text("id,file_loc,ra,dec,est_dr5_pixscale\nx,nowhere.fits,10.0,20.0,0.1\n")
+    predict(list_galaxies(table), segmenter, tmp_path / "out")
+    row = shards(tmp_path / "out").loc["x"]
+    assert (row["ra"], row["dec"], row["pixscale"]) == (10.0, 20.0, pytest.approx(0.1 * 424 / 64))
+
+
+@pytest.mark.parametrize(("scale", "warning"), [(3e-2, "nearly black: 99.9% of the pixels"), (1e3, "saturated: ")])
+def test_a_picture_that_is_nearly_black_or_saturated_gets_a_warning(segmenter, tmp_path, scale, warning):
+    folder = cutouts(tmp_path / "in", scale=scale, a={})
+    predict(list_galaxies(folder), segmenter, tmp_path / "out")
+    assert warning in shards(tmp_path / "out").loc["a", "warning"]
+    dark = np.zeros((64, 64, 3), np.uint8)
+    dark[20:40, 20:40] = 12 if scale < 1 else 255
+    io.write_png(tmp_path / "in2" / "b.png", dark)
+    predict(list_galaxies(tmp_path / "in2"), segmenter, tmp_path / "out2")
+    row = shards(tmp_path / "out2").loc["b"]
+    # 400 of 4096 pixels: below the tenth that counts as saturated.
+    assert (warning in row["warning"]) if scale < 1 else pd.isna(row["warning"])

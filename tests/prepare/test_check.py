@@ -123,6 +123,13 @@ def test_a_cutout_without_data(root, bands, kind):
     assert found(root) == [("1", CUTOUT, kind)]
 
 
+def test_a_cutout_that_is_converted_is_told(root):
+    with fits.open(file_of(root, CUTOUT), mode="update") as hdus:
+        hdus[0].header["BUNIT"] = "ADU"
+    assert found(root) == [("1", CUTOUT, "converted")]
+    assert "no zero point" in check(root).problems["detail"][0]
+
+
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
 def test_example_cutouts(examples, tmp_path):
     names = ["83e22c_example_incomplete", "09782d_example_bad_pix", "a11c60_example_e", "d33102_temp_small"]

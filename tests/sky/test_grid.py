@@ -178,3 +178,64 @@ def test_grids_survive_json():
 )
 def test_a_grid_says_in_one_line_where_it_is(grid, told):
     assert repr(grid) == told
+
+
+# Far tangent points
+
+
+def exact_pixels(here, there, x, y):
+    """By two Astropy WCS, with nothing of ours between."""
+    return np.stack(there.wcs.all_world2pix(*here.wcs.all_pix2world(x, y, 0), 0))
+
+
+@pytest.mark.parametrize("dec", [0.0, 40.0, 85.0, -89.5])
+@pytest.mark.parametrize("degrees", [0.0, 0.003, 0.05, 0.5, 5.0])
+def test_affine_between_far_tangent_points_is_exact_or_refused(dec, degrees):
+    here = PixelGrid((96, 96), 0.4, 150.0, dec)
+    centre = here.pixel_to_sky(47.5 + degrees * 9000, 47.5) if degrees < 1 else (150.0, dec - np.sign(dec + 1) * 5)
+    there = PixelGrid((96, 96), 0.3, float(centre[0]), float(centre[1]))
+    x, y = (values.ravel() for values in np.meshgrid([-0.5, 30.0, 95.5], [-0.5, 60.0, 95.5]))
+    try:
+        affine = here.affine_to(there)
+    except GridError as error:
+        assert "too far apart for an affine" in str(error) and degrees >= 0.5
+        return
+    got = affine[:, :2] @ [x, y] + affine[:, 2:]
+    assert np.hypot(*(got - exact_pixels(here, there, x, y))).max() < 0.05
+
+
+def test_resample_moves_what_it_can_move_rightly_and_refuses_a_turn():
+    here = PixelGrid((96, 96), 0.4, 150.0, 40.0)
+    near = PixelGrid((96, 96), 0.4, 150.0 + 5 / 3600, 40.0)
+    image = asymmetric_pattern(here, 150.0, 40.0)
+    assert centroids(resample(image, here, near), near, 150.0, 40.0) < 0.05
+    far = PixelGrid((96, 96), 0.4, 150.2, 40.0)  # north turns by 0.13 deg
+    with pytest.raises(GridError, match="north turns between"):
+        resample(image, here, far)
+    with pytest.raises(GridError, match="opposite sides of the sky"):
+        here.affine_to(PixelGrid((96, 96), 0.4, 330.0, -40.0))
+
+
+# Unknown scales
+
+
+def test_an_unknown_scale_is_nan_and_never_becomes_a_number():
+    grid = PixelGrid((8, 8), np.nan)
+    assert not grid.scaled and np.isnan(grid.resize(4).pixscale)
+    assert repr(grid) == "PixelGrid(8 x 8 px, no pixel scale, no position)"
+    assert grid.to_dict()["pixscale"] is None and not PixelGrid.from_dict(grid.to_dict()).scaled
+    with pytest.raises(GridError, match="pixel scale is unknown"):
+        grid.affine_to(PixelGrid((8, 8), 1.0))
+    with pytest.raises(GridError, match="pixscale"):
+        PixelGrid((8, 8), np.nan, 10.0, 20.0)
+
+
+@pytest.mark.parametrize("dec", [90.0, -90.0, 89.9999])
+def test_grids_about_a_pole_are_one_thing_to_astropy_to_headers_and_to_affines(dec):
+    pole = PixelGrid((96, 96), 0.4, 30.0, dec)
+    near = PixelGrid((96, 96), 0.4, 30.0, np.sign(dec) * 89.999)
+    x, y = np.array([10.0, 80.0, 47.0]), np.array([20.0, 30.0, 90.0])
+    affine = pole.affine_to(near)
+    np.testing.assert_allclose(affine[:, :2] @ [x, y] + affine[:, 2:], exact_pixels(pole, near, x, y), atol=0.01)
+    sky = WCS(pole.to_header()).pixel_to_world(x, 95 - y)
+    np.testing.assert_allclose(pole.sky_to_pixel(sky.ra.deg, sky.dec.deg), [x, y], atol=1e-6)

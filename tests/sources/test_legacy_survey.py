@@ -145,12 +145,12 @@ def test_cutout_in_memory_has_north_up():
 
 WRONG = {
     "truncated FITS": lambda request: image()[:3000],
-    "truncated or not a FITS": lambda request: image(size=96)[: 4 * 2880],
+    "truncated FITS image": lambda request: image(size=96)[: 4 * 2880],
     "an image of": lambda request: image(size=9),
     "bands rgz": lambda request: image(BANDS="rgz"),
     "arcsec per pixel": lambda request: image(pixscale=0.262),
     "centred on": lambda request: image(ra=150.0 + 0.2 / 3600),
-    "no position": lambda request: image(CTYPE1="", CTYPE2=""),
+    "no celestial axes": lambda request: image(CTYPE1="", CTYPE2=""),
 }
 
 

@@ -121,11 +121,10 @@ def _save_fits(
         meaning = "1 where the fraction is at least THRESHLD, else 0"
         cards["THRESHLD"] = (threshold, "fraction of volunteers")
     shape, scale = (int(row["height"]), int(row["width"])), row["pixscale"]
-    known = bool(np.isfinite(scale))
-    on_sky = known and np.isfinite(row["ra"]) and np.isfinite(row["dec"])
-    grid = PixelGrid(shape, float(scale) if known else 1.0, *((row["ra"], row["dec"]) if on_sky else ()))
+    on_sky = np.isfinite(scale) and np.isfinite(row["ra"]) and np.isfinite(row["dec"])
+    grid = PixelGrid(shape, float(scale), *((row["ra"], row["dec"]) if on_sky else ()))
     path = folder / mask_names(row["file_stem"], "fits", False)[0]
-    io.write_mask_fits(path, masks, grid, sigma=sigma, scaled=known, meaning=meaning, cards=cards)
+    io.write_mask_fits(path, masks, grid, sigma=sigma, meaning=meaning, cards=cards)
 
 
 def quantized(masks: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

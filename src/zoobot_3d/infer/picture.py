@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadPictureError
 
-__all__ = ["FIELD_COLUMNS", "SMALLEST_PX", "check_picture", "field_box", "outside_field", "outside_field_of"]
+__all__ = [
+    "FIELD_COLUMNS",
+    "SMALLEST_PX",
+    "check_picture",
+    "exposure",
+    "field_box",
+    "outside_field",
+    "outside_field_of",
+]
 
 FIELD_COLUMNS = ("field_top", "field_left", "field_height", "field_width")
 """Columns of a prediction that say which of the picture's pixels the networks saw, px."""
 
 SMALLEST_PX = 32
 """Side of the smallest picture in which an arm or bar can be told."""
+
+_DARK, _BRIGHT, _CLIPPED = 40, 254, 0.1
+"""Of 600 real pictures, the brightest thousandth of the pixels is above 100 in all, and 5% are clipped in the worst."""
 
 
 def outside_field(shape: tuple[int, int], field_fraction: float) -> NDArray[np.bool_]:
@@ -36,6 +47,27 @@ def outside_field(shape: tuple[int, int], field_fraction: float) -> NDArray[np.b
     """
     rows, columns = (np.abs(np.arange(n) - (n - 1) / 2) >= field_fraction * n / 2 - 1e-9 * n for n in shape)
     return rows[:, None] | columns
+
+
+def exposure(picture: NDArray[np.uint8]) -> str:
+    """Say that a picture is nearly black or saturated, as one is whose values have another unit or zero point.
+
+    Parameters
+    ----------
+    picture : numpy.ndarray
+        (H, W, 3) uint8 RGB.
+
+    Returns
+    -------
+    str
+        Empty if it is neither.
+    """
+    brightest = picture.max(-1)
+    if (level := np.percentile(brightest, 99.9)) < _DARK:
+        return f"nearly black: 99.9% of the pixels are at most {level:.0f} of 255"
+    if (clipped := float(np.mean(brightest >= _BRIGHT))) > _CLIPPED:
+        return f"saturated: {clipped:.0%} of the pixels are clipped"
+    return ""
 
 
 def field_box(masks: NDArray[np.floating[Any]]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import file_stamp, reason_for
 from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError
 from zoobot_3d.infer.field import Field, measure_galaxy
-from zoobot_3d.infer.picture import FIELD_COLUMNS, check_picture, field_box
+from zoobot_3d.infer.picture import FIELD_COLUMNS, check_picture, exposure, field_box
 from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
@@ -44,9 +44,7 @@ class Picture:
     picture : numpy.ndarray
         (H, W, 3) uint8 RGB, row 0 north.
     grid : PixelGrid
-        Its pixels; at 1 arcsec per pixel where ``scaled`` is False.
-    scaled : bool
-        Whether the pixel scale is known.
+        Its pixels; of NaN arcsec where the scale is not known.
     warning : str
         What may be wrong; empty if nothing is.
     field : {"picture", "auto"}
@@ -55,7 +53,6 @@ class Picture:
 
     picture: NDArray[np.uint8]
     grid: PixelGrid
-    scaled: bool
     warning: str
     field: Field = "picture"
 
@@ -93,28 +90,33 @@ def read_galaxy(row: Any) -> Picture | str:
         check_picture(found.picture, row.path, square=found.field == "picture")
     except Exception as error:  # one galaxy, whatever is wrong with its file, must not stop the others
         return reason_for(error, row.file, row.path)
-    return found
+    return replace(found, warning=_joined(found.warning, exposure(found.picture)))
 
 
 def _read_cube(row: Any) -> Picture:
-    cube, grid = io.read_cutout(row.file)
+    cutout = io.open_cutout(row.file)
+    cube = cutout.cube
     dead = [band for band, plane in zip("grz", cube, strict=True) if np.mean(plane == 0) > 0.5]
     if len(dead) == 3:
         raise BadFileError(row.path, "all-zero image", "is it outside the survey's footprint?")
     warning = f"band {', '.join(dead)} is mostly empty: colours are wrong, masks may be too" if dead else ""
-    return Picture(rgb_from_grz(cube[:, ::-1]), grid, True, _joined(getattr(row, "warning", ""), warning))
+    picture = rgb_from_grz(cube[:, ::-1])
+    grid = cutout.grid if cutout.grid.scaled else _catalogued(row, picture.shape)
+    return Picture(picture, grid, _joined(getattr(row, "warning", ""), *cutout.notes, warning))
 
 
 def _read_picture(row: Any) -> Picture:
-    """Read a picture; a scale in the catalogue is for 424 px, whatever the size of the file."""
     picture, notes = io.open_picture(row.file)
-    shape, warning = picture.shape[:2], _joined(getattr(row, "warning", ""), *notes)
+    return Picture(picture, _catalogued(row, picture.shape), _joined(getattr(row, "warning", ""), *notes))
+
+
+def _catalogued(row: Any, shape: tuple[int, ...]) -> PixelGrid:
+    """Make the grid of a picture from its row; a scale there is for 424 px, whatever the size of the file."""
     if not np.isfinite(row.pixscale):
-        return Picture(picture, PixelGrid(shape, 1.0), False, warning)
+        return PixelGrid((shape[0], shape[1]), np.nan)
+    known = np.isfinite(row.ra) and np.isfinite(row.dec)
     pixscale = row.pixscale * GZ_FIELD_PX / shape[0]
-    if np.isfinite(row.ra) and np.isfinite(row.dec):
-        return Picture(picture, PixelGrid(shape, pixscale, ra=row.ra, dec=row.dec), True, warning)
-    return Picture(picture, PixelGrid(shape, pixscale), True, warning)
+    return PixelGrid((shape[0], shape[1]), pixscale, *((row.ra, row.dec) if known else ()))
 
 
 def _with_field(found: Picture, field: Field) -> Picture:
@@ -159,7 +161,7 @@ def success_row(
     out: dict[str, Any] = {"id": row.id, "path": _utf8(row.path), "error": None}
     out |= {"warning": _utf8(warning) if warning else None}
     out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
-    out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale if galaxy.scaled else np.nan}
+    out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale}
     out |= box | {"field": box["field_height"] / masks.shape[1]}
     for name, mask in zip(CLASSES, masks, strict=True):
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)

@@ -3,10 +3,10 @@
 In memory row 0 is north; FITS files start in the south unless their WCS says otherwise, pictures start in the north.
 Must not know what is done with what was read.
 
-Public: `read_picture`, `read_cutout`, `read_table`, `write_mask_fits`, `write_table`, `write_atomic`.
+Public: `read_picture`, `open_cutout`, `read_cutout`, `read_table`, `write_mask_fits`, `write_table`, `write_atomic`.
 """
 
-from zoobot_3d.io.cubes import read_cutout, write_cutout
+from zoobot_3d.io.cubes import Cutout, open_cutout, read_cutout, write_cutout
 from zoobot_3d.io.files import atomic_path, check_regular, file_stem, unique_stems, write_atomic, write_figure
 from zoobot_3d.io.masks import MASK_CREATOR, is_mask_file, write_mask_fits, write_mask_png
 from zoobot_3d.io.pictures import (
@@ -24,6 +24,7 @@ __all__ = [
     "JPEG_QUALITY",
     "MASK_CREATOR",
     "TABLES",
+    "Cutout",
     "as_one_kind",
     "atomic_path",
     "check_regular",
@@ -31,6 +32,7 @@ __all__ = [
     "encode_mask_png",
     "file_stem",
     "is_mask_file",
+    "open_cutout",
     "open_picture",
     "read_cutout",
     "read_picture",

@@ -5,75 +5,224 @@ In memory row 0 is north; FITS files start in the south unless their WCS says ot
 
 from __future__ import annotations
 
+import gzip
 import io as _io
 import os
 import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from zoobot_3d.errors import BadFileError, GridError
-from zoobot_3d.io.files import write_atomic
-from zoobot_3d.sky.grid import PixelGrid, starts_south
+from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
+from zoobot_3d.io.files import check_regular, write_atomic
+from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.header import is_wcs_card, read_wcs
+from zoobot_3d.sky.light import bands_of, nanomaggies_per_unit
+from zoobot_3d.sky.placement import Placement, north_up, place
 
-__all__ = ["read_cutout", "write_cutout"]
+__all__ = ["MAX_CUTOUT_PIXELS", "Cutout", "open_cutout", "read_cutout", "write_cutout"]
+
+MAX_CUTOUT_PIXELS = 7_000_000
+"""Pixels of an image in three bands that are read by default, 2,600 a side. The environment variable
+``ZOOBOT3D_MAX_PIXELS`` comes before it."""
+
+_MOST_HDUS = 64
+_TOO_LARGE = "cut the galaxy out first, or set ZOOBOT3D_MAX_PIXELS"
+_OTHER_PACKERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress"}
 
 
-def read_cutout(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], PixelGrid]:
-    """Read a Legacy Surveys grz cutout.
+@dataclass(frozen=True)
+class Cutout:
+    """An image as the networks take it, and what was done to make it so.
+
+    Attributes
+    ----------
+    cube : numpy.ndarray
+        (3, H, W) float32 nanomaggies, bands g, r, z, row 0 **north**; pixels without data are 0.
+    grid : PixelGrid
+        North up, centred on the middle of the image. Floating if the header has no WCS, and with a scale of NaN if it
+        has no ``PIXSCALE`` either.
+    notes : tuple of str
+        What was converted or is not known; empty for a cutout of the Legacy Surveys.
+    """
+
+    cube: NDArray[np.float32]
+    grid: PixelGrid
+    notes: tuple[str, ...]
+
+
+def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> Cutout:
+    """Read an image in FITS, convert its bands, units and place to those of the package, and say what was converted.
 
     Parameters
     ----------
     path : str or os.PathLike
-        FITS file with a (3, H, W) image in nanomaggies in its first HDU.
-
-    Returns
-    -------
-    cube : numpy.ndarray
-        (3, H, W) float32, bands g, r, z, row 0 **north**; pixels without data are 0.
-    grid : PixelGrid
-        Where it is on the sky; floating, at 0.262 arcsec per pixel, if the header has no WCS.
+        FITS file, plain, gzipped or fpacked. Its first image is read: (bands, H, W) or (H, W).
+    max_pixels : int, optional
+        Size of an image in three bands above which it is not read; of more bands, in proportion. `MAX_CUTOUT_PIXELS` by
+        default.
 
     Raises
     ------
     BadFileError
-        If the file is missing, truncated, not FITS, or not three bands.
+        If the file is missing, truncated, not FITS, too large, or if its bands, units or world coordinates cannot be
+        understood.
     """
+    max_values = 3 * (_max_pixels() if max_pixels is None else max_pixels)
+    content = _content(path, max_values)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)  # truncation is found below, in one line
-            with fits.open(path, memmap=False) as hdus:
-                header = hdus[0].header
-                expected = header.get("BITPIX", 8) // 8
-                for axis in range(header.get("NAXIS", 0)):
-                    expected *= header[f"NAXIS{axis + 1}"]
-                data = hdus[0].data
-    except FileNotFoundError:
-        raise BadFileError(path, "no such file", "check the path") from None
-    except (OSError, TypeError, ValueError, EOFError) as error:
-        raise BadFileError(
-            path, f"truncated or not a FITS file ({error})".replace("\n", " "), "download it again"
-        ) from None
-    if data is None or data.ndim != 3 or data.shape[0] != 3:
-        found = "no image" if data is None else f"an image of shape {data.shape}"
-        raise BadFileError(
-            path, f"HDU 0 holds {found}, not (3, H, W) in bands g, r, z", "ask the service for bands=grz"
-        )
-    if data.nbytes < abs(expected):
-        raise BadFileError(path, "truncated FITS image", "download it again")
-    cube = np.nan_to_num(np.asarray(data, np.float32))
-    try:
-        wcs = WCS(header, naxis=2)
-        if not wcs.has_celestial:
-            return cube[:, ::-1], PixelGrid(cube.shape[1:], 0.262)
-        grid = PixelGrid.from_wcs(wcs, cube.shape[1:])
-    except GridError as error:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # truncation is found below, in one line
+            with fits.open(_io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus:
+                planes, header, notes = _image(path, hdus, len(content), max_values)
+                return _understood(planes, header, notes)
+    except BadFileError:
+        raise
+    except Zoobot3DError as error:
         raise BadFileError(path, str(error)) from None
-    return (cube[:, ::-1] if starts_south(wcs) else cube), grid
+    except Exception as error:  # Astropy raises almost any class on corrupt bytes
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadFileError(path, f"truncated or not a FITS file ({first})", "download it again") from None
+
+
+def read_cutout(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], PixelGrid]:
+    """Read a cutout in FITS; `open_cutout` says what was converted, too.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        FITS file, see `open_cutout`.
+
+    Returns
+    -------
+    cube : numpy.ndarray
+        (3, H, W) float32 nanomaggies, bands g, r, z, row 0 **north**; pixels without data are 0.
+    grid : PixelGrid
+        Where it is on the sky; floating if the header has no WCS, with a scale of NaN if that is unknown.
+
+    Raises
+    ------
+    BadFileError
+        As from `open_cutout`.
+    """
+    cutout = open_cutout(path)
+    return cutout.cube, cutout.grid
+
+
+def _max_pixels() -> int:
+    said = os.environ.get("ZOOBOT3D_MAX_PIXELS", "").strip()
+    if said and not (said.isascii() and said.isdigit()):
+        raise ConfigError(f"ZOOBOT3D_MAX_PIXELS is {said!r}; give a number of pixels, such as {MAX_CUTOUT_PIXELS}")
+    return int(said) if said else MAX_CUTOUT_PIXELS
+
+
+def _content(path: str | os.PathLike[str], max_values: int) -> bytes:
+    """Read a file, and unpack it if it is gzipped, up to a limit."""
+    check_regular(path)
+    limit = 8 * max_values + (1 << 24)  # an image of the widest type, headers and small tables
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(6)
+            file.seek(0)
+            for magic, name in _OTHER_PACKERS.items():
+                if start.startswith(magic):
+                    raise BadFileError(path, f"packed with {name}", "unpack it, or pack it with gzip or fpack")
+            if start.startswith(b"\x1f\x8b"):
+                with gzip.open(file) as unpacked:
+                    content = unpacked.read(limit + 1)
+            else:
+                content = file.read(limit + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadFileError(path, f"truncated or broken gzip file ({error})", "download it again") from None
+    except OSError as error:
+        raise BadFileError(path, error.strerror or str(error), "check the path") from None
+    if len(content) > limit:
+        raise BadFileError(path, f"larger than {limit / 1e6:.0f} MB", _TOO_LARGE)
+    if not content:
+        raise BadFileError(path, "empty file", "download it again")
+    return content
+
+
+def _image(
+    path: str | os.PathLike[str], hdus: fits.HDUList, n_bytes: int, max_values: int
+) -> tuple[NDArray[Any], fits.Header, list[str]]:
+    """Return the planes of the first image, (n, H, W) as stored, and its header with what the first one adds to it."""
+    images = [index for index, hdu in zip(range(_MOST_HDUS), hdus, strict=False) if hdu.is_image and len(hdu.shape) > 1]
+    if not images:
+        raise BadFileError(path, "no image in this FITS file", "give an image of the galaxy in bands g, r, z")
+    hdu = hdus[images[0]]
+    shape = hdu.shape
+    n_values = int(np.prod(shape, dtype=object))
+    if not n_values:
+        raise BadFileError(path, f"HDU {images[0]} has an image of shape {shape}", "download it again")
+    if n_values > max_values:
+        raise BadFileError(path, f"an image of {n_values:,} values, more than {max_values:,}", _TOO_LARGE)
+    at = hdus.fileinfo(images[0])
+    packed = isinstance(hdu, fits.CompImageHDU)
+    if at["datLoc"] + (at["datSpan"] if packed else n_values * abs(hdu.header["BITPIX"]) // 8) > n_bytes:
+        raise BadFileError(path, "truncated FITS image", "download it again")
+    header = _with_first(hdu.header, hdus[0].header)  # before the data are read, which changes it
+    planes = np.asarray(hdu.data, np.float32)
+    while planes.ndim > 3 and len(planes) == 1:
+        planes = planes[0]
+    planes = planes[None] if planes.ndim == 2 else planes
+    if planes.ndim != 3:
+        raise BadFileError(
+            path, f"HDU {images[0]} has an image of shape {shape}, not (bands, H, W)", "cut it out first"
+        )
+    notes = [f"{len(images)} images in the file: that of HDU {images[0]} is taken"] if len(images) > 1 else []
+    return planes, header, notes
+
+
+def _with_first(header: fits.Header, first: fits.Header) -> fits.Header:
+    """Copy an image's header, with what a file's first header says for all of it: not of places on the sky."""
+    more = [keyword for keyword in dict.fromkeys(first) if keyword not in header and not is_wcs_card(keyword)]
+    header = header.copy()
+    header.extend(first.cards[keyword] for keyword in more if keyword not in ("", "COMMENT", "HISTORY"))
+    return header
+
+
+def _understood(planes: NDArray[np.float32], header: fits.Header, notes: list[str]) -> Cutout:
+    """Convert planes as stored to nanomaggies in g, r, z, row 0 north."""
+    weights, about_bands = bands_of(header, len(planes))
+    wcs = read_wcs(header)
+    shape = (planes.shape[1], planes.shape[2])
+    placement = None if wcs is None else place(wcs, shape)
+    scale, about_scale = _card_scale(header, placement)
+    grid = PixelGrid(shape, scale) if placement is None else placement.grid
+    factor, about_units = nanomaggies_per_unit(header, grid.pixscale)
+    about_place = [placement.note] if placement and placement.note else []
+    if placement and not placement.exact:
+        planes, covered = north_up(planes, placement)
+        if covered < 0.99:
+            about_place[0] += f", {1 - covered:.0%} of it is empty"
+    elif placement is None or placement.starts_south:
+        planes = planes[:, ::-1]
+    planes = np.nan_to_num(planes, nan=0, posinf=0, neginf=0)
+    if factor != 1 or not np.array_equal(weights, np.eye(3)):
+        planes = np.tensordot(weights * np.float32(factor), planes, 1)
+    return Cutout(planes, grid, (*notes, *about_bands, *about_units, *about_place, *about_scale))
+
+
+def _card_scale(header: fits.Header, placement: Placement | None) -> tuple[float, list[str]]:
+    """Read the card PIXSCALE, arcsec per pixel; NaN if it is not there."""
+    if "PIXSCALE" not in header:
+        return np.nan, []
+    try:
+        scale = float(header["PIXSCALE"])
+    except (TypeError, ValueError):
+        scale = np.nan
+    if not (np.isfinite(scale) and scale > 0):
+        return np.nan, [f"PIXSCALE {header['PIXSCALE']!r} is no scale, so it is left out"]
+    if placement is not None and abs(placement.grid.pixscale / scale - 1) > 0.01:
+        by_wcs = f"{placement.grid.pixscale:.4g}"
+        return scale, [f"PIXSCALE {scale:g} is not that of the WCS, {by_wcs}: the WCS is taken"]
+    return scale, []
 
 
 def write_cutout(path: str | os.PathLike[str], cube: NDArray[np.floating[Any]], grid: PixelGrid, **cards: Any) -> None:
@@ -98,16 +247,16 @@ def write_cutout(path: str | os.PathLike[str], cube: NDArray[np.floating[Any]], 
     _write_fits(path, hdu, grid)
 
 
-def place(hdu: fits.PrimaryHDU | fits.ImageHDU, grid: PixelGrid, scaled: bool = True) -> None:
+def add_place(hdu: fits.PrimaryHDU | fits.ImageHDU, grid: PixelGrid) -> None:
     """Add what is known of where an image lies."""
     if grid.ra is not None:
         hdu.header.update(grid.to_header())
-    elif scaled:
+    elif grid.scaled:
         hdu.header["PIXSCALE"] = (grid.pixscale, "arcsec per pixel; position unknown")
 
 
 def _write_fits(path: str | os.PathLike[str], hdu: fits.PrimaryHDU, grid: PixelGrid) -> None:
-    place(hdu, grid)
+    add_place(hdu, grid)
     buffer = _io.BytesIO()
     hdu.writeto(buffer)
     write_atomic(path, buffer.getvalue())

@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zoobot_3d.io.cubes import place
+from zoobot_3d.io.cubes import add_place
 from zoobot_3d.io.files import write_atomic
 from zoobot_3d.io.pictures import encode_mask_png
 from zoobot_3d.schema import CLASSES
@@ -35,7 +35,6 @@ def write_mask_fits(
     grid: PixelGrid,
     *,
     sigma: NDArray[np.floating[Any]] | None = None,
-    scaled: bool = True,
     meaning: str = "fraction of volunteers who would enclose the pixel",
     cards: Mapping[str, Any] | None = None,
 ) -> None:
@@ -48,11 +47,9 @@ def write_mask_fits(
     masks : numpy.ndarray
         (2, H, W) fractions, spiral then bar; NaN where nothing is known.
     grid : PixelGrid
-        Where they lie; a floating grid gives no WCS.
+        Where they lie; a floating grid gives no WCS, and one without a pixel scale no ``PIXSCALE`` either.
     sigma : numpy.ndarray, optional
         (2, H, W) standard deviations of the masks, for two more HDUs.
-    scaled : bool
-        Whether the grid's pixel scale is known; otherwise no header tells one.
     meaning : str
         Comment of the card ``BUNIT`` of the masks; at most 57 characters.
     cards : mapping, optional
@@ -67,7 +64,7 @@ def write_mask_fits(
     further = [_card(name, value) for name, value in (cards or {}).items()]
     hdus = [fits.PrimaryHDU()]
     hdus[0].header.extend(further)
-    place(hdus[0], grid, scaled)
+    add_place(hdus[0], grid)
     planes = [(name.upper(), plane, meaning) for name, plane in zip(CLASSES, masks, strict=True)]
     if sigma is not None:
         planes += [
@@ -78,7 +75,7 @@ def write_mask_fits(
         hdu = fits.ImageHDU(np.ascontiguousarray(plane[::-1], np.float32), name=name)
         hdu.header["BUNIT"] = ("", what)
         hdu.header.extend(further)
-        place(hdu, grid, scaled)
+        add_place(hdu, grid)
         hdus.append(hdu)
     buffer = _io.BytesIO()
     fits.HDUList(hdus).writeto(buffer)

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import WCS
 
 from zoobot_3d.errors import BadFileError, BadMarksError, GridError
 from zoobot_3d.marks.gz3d_writer import (
@@ -48,6 +47,7 @@ from zoobot_3d.marks.gz3d_writer import (
 from zoobot_3d.marks.rasterize import FlatPaths
 from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.sky.grid import PixelGrid, starts_south
+from zoobot_3d.sky.header import read_wcs
 
 __all__ = ["Gz3dFile", "gz3d_file_name", "gz3d_grid", "read_gz3d", "write_gz3d"]
 
@@ -222,10 +222,9 @@ def _read_grid(path: str, hdus: fits.HDUList) -> PixelGrid:
                 _FIX,
             )
     try:
-        wcs = WCS(hdus[CENTER].header)
-        if not wcs.has_celestial:
+        if (wcs := read_wcs(hdus[CENTER].header)) is None:
             raise GridError("no celestial axes")
-        if starts_south(wcs):
+        if starts_south(wcs, shape):
             raise BadFileError(path, "HDU 1: the WCS puts row 0 in the south; GZ3D files have it north", _FIX)
         return PixelGrid.from_wcs(wcs, shape)
     except (GridError, ValueError) as error:

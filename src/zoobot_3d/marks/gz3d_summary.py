@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from astropy.io.fits import Header, VerifyError
-from astropy.wcs import WCS
 
 from zoobot_3d.errors import GridError
 from zoobot_3d.marks.gz3d import read_gz3d
 from zoobot_3d.marks.gz3d_writer import BAR, BARS, CENTER, METADATA, METADATA_COLUMNS, N_HDUS, PICTURE, SPIRALS
 from zoobot_3d.sky.grid import PixelGrid, starts_south
+from zoobot_3d.sky.header import read_wcs
 
 __all__ = ["Gz3dSummary", "read_gz3d_summary"]
 
@@ -74,11 +73,9 @@ class Gz3dSummary:
         if isinstance(header, PixelGrid):
             return header
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                wcs = WCS(header)
-                if wcs.has_celestial and not starts_south(wcs):
-                    return PixelGrid.from_wcs(wcs, (header["NAXIS2"], header["NAXIS1"]))
+            wcs, shape = read_wcs(header), (header["NAXIS2"], header["NAXIS1"])
+            if wcs is not None and not starts_south(wcs, shape):
+                return PixelGrid.from_wcs(wcs, shape)
         except (GridError, ValueError):
             pass
         return read_gz3d(self.path).grid  # it says what is wrong

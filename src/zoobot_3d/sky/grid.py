@@ -6,21 +6,23 @@ turning a FITS array that starts in the south is the business of `zoobot_3d.io`.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from astropy.io.fits import Header
-from astropy.wcs import WCS, FITSFixedWarning
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from zoobot_3d.errors import GridError
+from zoobot_3d.sky.header import SkyImage, axes_at, read_wcs
 
-__all__ = ["PixelGrid", "resample"]
+__all__ = ["TOLERANCE", "PixelGrid", "departure", "resample", "starts_south"]
+
+TOLERANCE = 0.05
+"""Pixels; a place that is wrong by less is right."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class PixelGrid:
     shape : tuple of int
         Rows and columns, ``(H, W)``.
     pixscale : float
-        Side of a pixel in arcsec.
+        Side of a pixel in arcsec; NaN if it is unknown, which it can only be without a position.
     ra, dec : float, optional
         Position in degrees (ICRS) of the reference pixel. Without them the grid floats: two floating grids, or a
         floating and a fixed one, are taken to be concentric.
@@ -59,7 +61,7 @@ class PixelGrid:
             raise GridError(f"shape must be (rows, columns), got {self.shape!r}") from None
         if height < 1 or width < 1:
             raise GridError(f"shape must be positive, got {self.shape}")
-        if not (np.isfinite(self.pixscale) and self.pixscale > 0):
+        if not ((np.isfinite(self.pixscale) and self.pixscale > 0) or (np.isnan(self.pixscale) and self.ra is None)):
             raise GridError(f"pixscale must be positive arcsec per pixel, got {self.pixscale}")
         if (self.ra is None) != (self.dec is None):
             raise GridError("give both ra and dec, or neither")
@@ -79,13 +81,19 @@ class PixelGrid:
     def __repr__(self) -> str:
         """Say shape, scale and position in one line."""
         height, width = self.shape
-        told = f"{height} x {width} px, {self.pixscale:.4g} arcsec/px, "
+        scale = f"{self.pixscale:.4g} arcsec/px" if self.scaled else "no pixel scale"
+        told = f"{height} x {width} px, {scale}, "
         if self.ra is None:
             return f"PixelGrid({told}no position)"
         told += f"RA {self.ra:.5f} deg, Dec {self.dec:+.5f} deg"
         if self.reference_pixel != self.middle:
             told += " at x {:.2f}, y {:.2f}".format(*self.reference_pixel)
         return f"PixelGrid({told})"
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the pixel scale is known."""
+        return bool(np.isfinite(self.pixscale))
 
     # The position in the array
 
@@ -125,6 +133,7 @@ class PixelGrid:
         wcs.wcs.cdelt = [-self.pixscale / 3600, -self.pixscale / 3600]
         wcs.wcs.cunit = ["deg", "deg"]
         wcs.wcs.radesys = "ICRS"
+        wcs.wcs.lonpole = 180.0  # the default but at the north pole itself
         wcs.wcs.set()
         wcs.array_shape = self.shape
         return wcs
@@ -146,7 +155,7 @@ class PixelGrid:
         if self.ra is None or self.dec is None:
             raise GridError("this grid has no position: give ra and dec to get a header")
         step = self.pixscale / 3600
-        return Header(
+        header = Header(
             [
                 ("CTYPE1", "RA---TAN", "TANgent plane"),
                 ("CTYPE2", "DEC--TAN", "TANgent plane"),
@@ -161,6 +170,9 @@ class PixelGrid:
                 ("RADESYS", "ICRS", "Celestial frame"),
             ]
         )
+        if self.dec == 90:  # the default would turn the image there
+            header["LONPOLE"] = (180.0, "[deg] Native longitude of the pole")
+        return header
 
     @classmethod
     def from_wcs(cls, wcs: WCS, shape: tuple[int, int]) -> PixelGrid:
@@ -176,26 +188,18 @@ class PixelGrid:
         Raises
         ------
         GridError
-            If the pixels are not square, or the image is rotated or mirrored: such an image must be reprojected first.
+            If no such grid is within 0.05 pixels of the WCS on 5 x 5 pixels from edge to edge: the image is rotated,
+            its pixels are not square, and so on. `zoobot_3d.sky.placement` reprojects such images.
         """
-        wcs = wcs.celestial
-        if wcs.naxis != 2:
-            raise GridError("this WCS has no celestial axes: give a header with CTYPE RA---TAN and DEC--TAN")
-        scales = proj_plane_pixel_scales(wcs) * 3600
-        if abs(scales[0] / scales[1] - 1) > 1e-3:
-            raise GridError(
-                f"pixels are not square: {scales[0]:.4f} by {scales[1]:.4f} arcsec; reproject the image first"
-            )
-        matrix = wcs.pixel_scale_matrix * 3600 / scales[0]
-        if matrix[0, 0] > 0 or abs(matrix[0, 1]) > 2e-3 or abs(matrix[1, 0]) > 2e-3:
-            angle = np.degrees(np.arctan2(matrix[1, 0], -matrix[0, 0]))
-            raise GridError(
-                f"image is mirrored or rotated by {angle:.1f} deg; reproject it to north up, east left first"
-            )
-        x, y = wcs.wcs.crpix[0] - 1, wcs.wcs.crpix[1] - 1
-        if starts_south(wcs):
-            y = shape[0] - 1 - y
-        return cls(shape, float(scales.mean()), wcs.wcs.crval[0], wcs.wcs.crval[1], (x, y))
+        image = SkyImage(wcs, shape)
+        middle = cls(image.shape, image.lie.pixscale, image.lie.ra, image.lie.dec)
+        for grid in (_as_written(image), middle):
+            if grid is not None and departure(grid, image) < TOLERANCE:
+                return grid
+        words = [*image.coordinates(), *image.projection(), *image.lie.words()] or [
+            "distorted, or far from its tangent point"
+        ]
+        raise GridError(f"not north up, east left: {', '.join(words)}; reproject the image first")
 
     @classmethod
     def from_header(cls, header: Header) -> PixelGrid:
@@ -208,11 +212,11 @@ class PixelGrid:
         """
         try:
             shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
-        except KeyError:
+        except Exception:  # Astropy raises its own errors for cards that are no FITS
             raise GridError("header has no NAXIS1 and NAXIS2: it describes no image") from None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            return cls.from_wcs(WCS(header, naxis=2), shape)
+        if (wcs := read_wcs(header)) is None:
+            raise GridError("no celestial axes: give a header with CTYPE RA---TAN and DEC--TAN")
+        return cls.from_wcs(wcs, shape)
 
     # Sky and pixels
 
@@ -282,7 +286,8 @@ class PixelGrid:
     def affine_to(self, other: PixelGrid) -> NDArray[np.float64]:
         """Affine that takes this grid's pixel coordinates (x, y) to the other's.
 
-        Between fields of arcminutes, a tangent plane's departure from an affine is below a thousandth of a pixel.
+        Between two tangent planes, pixels go over by a projective map. Between fields of arcminutes it departs from an
+        affine by less than a thousandth of a pixel.
 
         Parameters
         ----------
@@ -293,23 +298,53 @@ class PixelGrid:
         -------
         numpy.ndarray
             (2, 3) float64: ``[x', y'] = A[:, :2] @ [x, y] + A[:, 2]``.
+
+        Raises
+        ------
+        GridError
+            If an affine is wrong by more than 0.05 pixels of the other grid anywhere on this one, or if a pixel
+            scale is unknown.
         """
-        scale = self.pixscale / other.pixscale
-        if self.ra is None or other.ra is None or self.dec is None or other.dec is None:
-            (x, y), (x_other, y_other) = self.middle, other.middle
+        floating = self.ra is None or other.ra is None
+        if floating or (self.ra, self.dec) == (other.ra, other.dec):
+            scale = self.pixscale / other.pixscale
+            if not np.isfinite(scale):
+                raise GridError("a pixel scale is unknown: give the arcsec per pixel of both grids")
+            (x, y), (x_other, y_other) = self.reference_pixel, other.reference_pixel
+            if floating:
+                (x, y), (x_other, y_other) = self.middle, other.middle
             return np.array([[scale, 0, x_other - scale * x], [0, scale, y_other - scale * y]])
-        x, y = self.reference_pixel
-        xi, eta, turn = _tangent_offset(self.ra, self.dec, other.ra, other.dec)
-        reference = np.array(other.offset_to_pixel(xi, eta))
-        linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        shift = reference - linear @ np.array([x, y])
+        exact = other._from_plane() @ self._to_plane()
+        columns, rows = (np.linspace(-0.5, n - 0.5, 5) for n in self.shape[::-1])
+        here = np.stack(np.meshgrid(columns, rows)).reshape(2, -1)
+        there = exact @ np.vstack([here, np.ones(here.shape[1])])
+        if (there[2] <= 0).any():
+            raise GridError(f"{self} and {other} are on opposite sides of the sky")
+        a, b, c = (float(value) for value in exact @ [*self.middle, 1.0])
+        linear = (exact[:2, :2] - np.outer([a / c, b / c], exact[2, :2])) / c  # of the projective map, at the middle
+        shift = np.array([a / c, b / c]) - linear @ self.middle
+        off = np.hypot(*(linear @ here + shift[:, None] - there[:2] / there[2])).max()
+        if not off < TOLERANCE:
+            raise GridError(f"{self} and {other} are too far apart for an affine: it is wrong by {off:.2g} pixels")
         return np.column_stack([linear, shift])
+
+    def _to_plane(self) -> NDArray[np.float64]:
+        """Matrix that takes (x, y, 1) to a vector towards the sky; not of length 1."""
+        assert self.ra is not None and self.dec is not None  # only grids with a position are asked
+        (x, y), step = self.reference_pixel, np.radians(self.pixscale / 3600)
+        return axes_at(self.ra, self.dec) @ np.array([[-step, 0, step * x], [0, -step, step * y], [0, 0, 1]])
+
+    def _from_plane(self) -> NDArray[np.float64]:
+        """Inverse of `_to_plane`, up to a positive factor."""
+        assert self.ra is not None and self.dec is not None
+        (x, y), step = self.reference_pixel, np.radians(self.pixscale / 3600)
+        return np.array([[-1 / step, 0, x], [0, -1 / step, y], [0, 0, 1]]) @ axes_at(self.ra, self.dec).T
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
         return {
             "shape": list(self.shape),
-            "pixscale": self.pixscale,
+            "pixscale": self.pixscale if self.scaled else None,
             "ra": self.ra,
             "dec": self.dec,
             "center": list(self.reference_pixel),
@@ -318,36 +353,34 @@ class PixelGrid:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PixelGrid:
         """Build from what `to_dict` gave."""
-        return cls(tuple(values["shape"]), values["pixscale"], values["ra"], values["dec"], tuple(values["center"]))
+        scale = np.nan if values["pixscale"] is None else values["pixscale"]
+        return cls(tuple(values["shape"]), scale, values["ra"], values["dec"], tuple(values["center"]))
 
 
-def starts_south(wcs: WCS) -> bool:
+def starts_south(wcs: WCS, shape: tuple[int, int]) -> bool:
     """Tell whether row 0 of an array with this WCS is its southern edge."""
-    return bool(wcs.celestial.pixel_scale_matrix[1, 1] > 0)
+    return SkyImage(wcs, shape).lie.starts_south
 
 
-def _tangent_offset(ra: float, dec: float, ra0: float, dec0: float) -> tuple[float, float, float]:
-    """Gnomonic offset of a point from a tangent point, and how far north turns between the two.
+def departure(grid: PixelGrid, image: SkyImage) -> float:
+    """Tell how many pixels an image of a grid's shape is off the grid, at most, once its row 0 is north."""
+    (x, y), sky = image.sample
+    if image.lie.starts_south:
+        y = image.shape[0] - 1 - y
+    off = float(np.hypot(*(np.stack(grid.sky_to_pixel(*sky)) - [x, y])).max())
+    return off if np.isfinite(off) else np.inf
 
-    Returns
-    -------
-    xi, eta : float
-        Arcsec to the east and north of ``ra0, dec0`` (Calabretta & Greisen 2002, section 5.1.3).
-    turn : float
-        Radians by which the local axes at ``ra, dec`` are rotated, in (x to the west, y to the south), in the tangent
-        plane at ``ra0, dec0``: the convergence of the meridians.
-    """
-    d_ra, dec_r, dec0_r = np.radians((ra - ra0 + 180) % 360 - 180), np.radians(dec), np.radians(dec0)
-    sin_d, cos_d, sin_d0, cos_d0 = np.sin(dec_r), np.cos(dec_r), np.sin(dec0_r), np.cos(dec0_r)
-    cos_c = sin_d0 * sin_d + cos_d0 * cos_d * np.cos(d_ra)
-    if cos_c <= 0:
-        raise GridError(f"positions ({ra:.5f}, {dec:.5f}) and ({ra0:.5f}, {dec0:.5f}) are on opposite sides of the sky")
-    xi = cos_d * np.sin(d_ra) / cos_c
-    eta = (cos_d0 * sin_d - sin_d0 * cos_d * np.cos(d_ra)) / cos_c
-    turn = np.arctan2(
-        np.sin(d_ra) * sin_d0, np.cos(d_ra)
-    )  # north at the point leans west by this for a point to the east
-    return float(np.degrees(xi) * 3600), float(np.degrees(eta) * 3600), float(turn)
+
+def _as_written(image: SkyImage) -> PixelGrid | None:
+    """Grid with the reference pixel of the header; None if that is no position of a grid."""
+    x, y = image.wcs.wcs.crpix - 1
+    ra, dec = image.to_sky(x, y)
+    if image.lie.starts_south:
+        y = image.shape[0] - 1 - y
+    scale = image.written_scale
+    if not (np.isfinite([x, y, ra, dec, scale]).all() and scale > 0):
+        return None
+    return PixelGrid(image.shape, scale, float(ra), float(dec), (float(x), float(y)))
 
 
 def resample(
@@ -356,8 +389,9 @@ def resample(
     """Move an array from one grid to another in one interpolation.
 
     Linear when pixels shrink, and a triangle as wide as the new pixels when they grow, so that nothing aliases and
-    surface brightness is kept. Rows and columns are treated apart, as both grids have north up; the turn of north
-    between two tangent points is ignored (0.01 px over a 424 px field for points 10 arcsec apart at dec 60).
+    surface brightness is kept. Rows and columns are treated apart, as both grids have north up. The turn of north
+    between two tangent points is left out where it is below 0.05 px (0.01 px over a 424 px field for points 10 arcsec
+    apart at dec 60).
 
     Parameters
     ----------
@@ -376,7 +410,8 @@ def resample(
     Raises
     ------
     GridError
-        If the array does not have the shape of its grid.
+        If the array does not have the shape of its grid, or the tangent points are so far apart that pixels would be
+        misplaced by more than 0.05 px.
     """
     array = np.asarray(array)
     rows_first = array.shape[:2] == from_grid.shape and (
@@ -385,6 +420,11 @@ def resample(
     if array.ndim not in (2, 3) or not (rows_first or array.shape[-2:] == from_grid.shape):
         raise GridError(f"array of shape {array.shape} does not lie on a grid of {from_grid.shape}")
     affine = to_grid.affine_to(from_grid)
+    turned = max(abs(affine[1, 0]) * to_grid.middle[0], abs(affine[0, 1]) * to_grid.middle[1])
+    if turned > TOLERANCE:
+        raise GridError(
+            f"north turns between {to_grid} and {from_grid}, by {turned:.2g} pixels at the edge; take one tangent point"
+        )
     row_shift = affine[1, 2] + affine[1, 0] * to_grid.middle[0]
     column_shift = affine[0, 2] + affine[0, 1] * to_grid.middle[1]
     rows, row_inside = _interpolation(affine[1, 1], row_shift, to_grid.shape[0], from_grid.shape[0])

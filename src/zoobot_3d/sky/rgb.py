@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadPictureError
 
-__all__ = ["grz_from_rgb", "rgb_from_grz"]
+__all__ = ["GREY", "grz_from_rgb", "rgb_from_grz"]
 
 # The "DR2 style" of the Legacy Surveys viewer as Galaxy Zoo DECaLS used it (Walmsley et al. 2022, MNRAS 509, 3966).
 _SCALES = np.array([0.019, 0.014, 0.008], np.float32)  # nanomaggies for z -> R, r -> G, g -> B
+GREY = _SCALES[::-1] / _SCALES[1]
+"""Nanomaggies in g, r, z of what is grey in the picture, relative to r."""
+
 _LIMITS = np.arcsinh(np.array([-0.5, 300.0], np.float32))
 _MAX_COLOUR = 2.5  # a band this many times the mean of the three is taken to be an artefact
 _INVERSIONS = 20  # half steps towards a fixed point

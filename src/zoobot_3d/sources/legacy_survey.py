@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from zoobot_3d.compute.progress import announce
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.io import read_cutout, write_jpeg
+from zoobot_3d.io import open_cutout, write_jpeg
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
@@ -180,11 +180,14 @@ class _Answer:
         n_bytes = path.stat().st_size
         if n_bytes % _BLOCK:
             raise BadFileError(path, "truncated FITS: not whole blocks of 2880 bytes")
-        cube, grid = read_cutout(path)
+        cutout = open_cutout(path)
+        cube, grid = cutout.cube, cutout.grid
         if cube.shape != (3, self.size, self.size):
             raise BadFileError(path, f"an image of {cube.shape}, not (3, {self.size}, {self.size})")
         if (bands := fits.getheader(path).get("BANDS", "grz")) != "grz":
             raise BadFileError(path, f"bands {bands}, not grz")
+        if cutout.notes:
+            raise BadFileError(path, f"not grz in nanomaggies, north up: {'; '.join(cutout.notes)}")
         if grid.ra is None:
             raise BadFileError(path, "no position in the header")
         if not abs(grid.pixscale / self.pixscale - 1) < 1e-3:

@@ -33,6 +33,7 @@ KINDS = {
     "unreadable": "truncated, corrupt, or another kind of file",
     "blank": "all of it, or whole rows or columns, of one value",
     "dead band": "more than half of a band's pixels are without data",
+    "converted": "a cutout whose bands, units or place on the sky are converted or not known",
     "size": "not the expected number of pixels",
     "off-centre": "shows another place than the row says",
     "pixscale": "shows another field than the row says, or the row says none",

@@ -93,9 +93,10 @@ def _mask(path: Path) -> dict[str, Any]:
 
 
 def _cutout(path: Path) -> dict[str, Any]:
-    cube, grid = io.read_cutout(path)
+    cutout = io.open_cutout(path)
+    cube, grid = cutout.cube, cutout.grid
     rows, columns = _samples(cube.shape[1:])
-    facts = {"height": cube.shape[1], "width": cube.shape[2], "pixscale": grid.pixscale, **_center(grid)}
+    facts = {"height": cube.shape[1], "width": cube.shape[2], "pixscale": grid.pixscale, "ra": grid.ra, "dec": grid.dec}
     facts["thumb"] = _thumb(rgb_from_grz(cube[:, rows, columns][:, ::-1]))  # it takes FITS row order
     zeros = [float(np.mean(plane == 0)) for plane in cube]
     if min(zeros) == 1:
@@ -103,7 +104,7 @@ def _cutout(path: Path) -> dict[str, Any]:
     if max(zeros) > _DEAD:
         dead = ", ".join(f"{band} {share:.0%}" for band, share in zip("grz", zeros, strict=True) if share > _DEAD)
         return facts | {"kind": "dead band", "detail": f"pixels without data: {dead}"}
-    return facts
+    return facts | ({"kind": "converted", "detail": "; ".join(cutout.notes)} if cutout.notes else {})
 
 
 def _marks(path: Path) -> dict[str, Any]:
@@ -122,14 +123,6 @@ def _asked(n_asked: dict[str, int], metadata: dict[str, Any], frame: PixelGrid) 
     facts |= {"ra": frame.ra, "dec": frame.dec, "mangaid": metadata.get("MANGAID")}
     facts |= {f"n_asked_{name}": n for name, n in n_asked.items()}
     return facts if any(n_asked.values()) else facts | {"kind": "no votes", "detail": "no volunteer was asked"}
-
-
-def _center(grid: PixelGrid) -> dict[str, float | None]:
-    """Return where the middle of an array is, deg."""
-    if grid.ra is None or grid.reference_pixel == grid.middle:
-        return {"ra": grid.ra, "dec": grid.dec}
-    ra, dec = grid.pixel_to_sky(*grid.middle)
-    return {"ra": float(ra), "dec": float(dec)}
 
 
 def _samples(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
