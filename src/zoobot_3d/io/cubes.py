@@ -18,8 +18,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
+from zoobot_3d.errors import BadFileError, Zoobot3DError
 from zoobot_3d.io.files import check_regular, write_atomic
+from zoobot_3d.io.pictures import most_pixels
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.header import is_wcs_card, read_wcs
 from zoobot_3d.sky.light import bands_of, nanomaggies_per_unit
@@ -73,7 +74,7 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         If the file is missing, truncated, not FITS, too large, or if its bands, units or world coordinates cannot be
         understood.
     """
-    max_values = 3 * (_max_pixels() if max_pixels is None else max_pixels)
+    max_values = 3 * (most_pixels(MAX_CUTOUT_PIXELS) if max_pixels is None else max_pixels)
     content = _content(path, max_values)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -112,13 +113,6 @@ def read_cutout(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Pixe
     """
     cutout = open_cutout(path)
     return cutout.cube, cutout.grid
-
-
-def _max_pixels() -> int:
-    said = os.environ.get("ZOOBOT3D_MAX_PIXELS", "").strip()
-    if said and not (said.isascii() and said.isdigit()):
-        raise ConfigError(f"ZOOBOT3D_MAX_PIXELS is {said!r}; give a number of pixels, such as {MAX_CUTOUT_PIXELS}")
-    return int(said) if said else MAX_CUTOUT_PIXELS
 
 
 def _content(path: str | os.PathLike[str], max_values: int) -> bytes:

@@ -118,13 +118,16 @@ def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     return open_picture(path)[0]
 
 
-def most_pixels() -> int:
-    """Pixels that a picture may have: 40 million, or what ``ZOOBOT3D_MAX_PIXELS`` in the environment says."""
-    text = os.environ.get(MAX_PIXELS_VARIABLE, "")
+def most_pixels(default: int = MAX_PIXELS) -> int:
+    """Pixels that a picture may have: what ``ZOOBOT3D_MAX_PIXELS`` in the environment says, or 40 million."""
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
     try:
-        return int(float(text)) if text else MAX_PIXELS
-    except ValueError:
-        raise ConfigError(f"{MAX_PIXELS_VARIABLE}={text}: not a number of pixels; give one such as 40000000") from None
+        limit = int(float(text)) if text else default
+    except (ValueError, OverflowError):
+        limit = 0
+    if limit < 1:
+        raise ConfigError(f"{MAX_PIXELS_VARIABLE}={text}: not a number of pixels; give one such as {default}")
+    return limit
 
 
 def _too_large(path: str | os.PathLike[str], how: str) -> BadFileError:
