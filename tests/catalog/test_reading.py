@@ -43,3 +43,19 @@ def test_missing_columns_are_named(tmp_path):
 def test_root_of_a_survey(tmp_path):
     assert catalog_root(tmp_path / "data" / "master.parquet") == tmp_path
     assert catalog_root(tmp_path / "mine.csv") == tmp_path
+
+
+def test_words_for_splits(tmp_path):
+    frame = pd.DataFrame({"dr8_id": list("abcd"), "split": ["Train", "validation", " test ", "val"]})
+    with pytest.warns(UserWarning, match="split: 1 x 'Train', 1 x 'validation' taken for train, val"):
+        assert split_of(frame).tolist() == ["train", "val", "test", "val"]
+    with pytest.raises(CatalogError, match="split: unknown words, 2 x 'holdout', 1 x 'dev'; use train, val, test"):
+        split_of(pd.DataFrame({"dr8_id": list("abcd"), "split": ["holdout", "dev", "train", "holdout"]}))
+
+
+def test_a_galaxy_in_two_splits():
+    frame = pd.DataFrame({"dr8_id": ["007", "7", "007", "8"], "split": ["train", "val", "test", "train"]})
+    with pytest.raises(CatalogError, match="1 galaxies are in two splits, the first is 007"):
+        split_of(frame)
+    frame["dr8_id"] = ["007", "7", "07", "8"]
+    assert split_of(frame).tolist() == ["train", "val", "test", "train"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
-from zoobot_3d.io import open_picture, read_picture
+from zoobot_3d.io import open_picture, read_mask, read_picture
 
 RNG = np.random.default_rng(5)
 SMOOTH = cv2.resize(RNG.integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60), interpolation=cv2.INTER_CUBIC)
@@ -254,3 +254,42 @@ def test_damaged_bytes_give_a_picture_or_one_line(tmp_path, kind, cut, changes):
     else:
         assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
         assert all(isinstance(note, str) for note in notes)
+
+
+# Masks
+
+
+def test_masks_are_fractions(tmp_path):
+    fractions = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+    for name, content, expected in (
+        ("grey", written(fractions, "PNG"), fractions / 255),
+        ("three equal", written(np.repeat(fractions[..., None], 3, 2), "PNG"), fractions / 255),
+        ("jpeg", written(np.kron(fractions, np.ones((16, 16), np.uint8)), "JPEG", quality=99), None),
+        ("0 and 1", written(np.eye(4, dtype=np.uint8), "PNG"), np.eye(4)),
+        ("0 and 255", written(np.eye(4, dtype=np.uint8) * 255, "PNG"), np.eye(4)),
+        ("one bit", written(Image.fromarray(np.eye(4) > 0), "PNG"), np.eye(4)),
+        ("16 bits", cv2.imencode(".png", fractions.astype(np.uint16) * 257)[1].tobytes(), fractions / 255),
+        ("alpha", written(np.dstack([np.full((4, 4, 3), 255, np.uint8), fractions]), "PNG"), fractions / 255),
+        ("empty", written(np.zeros((4, 4), np.uint8), "PNG"), np.zeros((4, 4))),
+    ):
+        (tmp_path / name).write_bytes(content)
+        mask = read_mask(tmp_path / name)
+        assert mask.dtype == np.float32
+        if expected is None:
+            np.testing.assert_allclose(mask, np.kron(fractions, np.ones((16, 16))) / 255, atol=0.03)
+        else:
+            np.testing.assert_allclose(mask, expected, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.arange(16, dtype=np.uint8).reshape(4, 4), "holds values up to 15, which look like counts of volunteers"),
+        (np.arange(16, dtype=np.uint16).reshape(4, 4), "holds values up to 15, which look like counts"),
+        (SMOOTH, "has colours, so it is no mask"),
+    ],
+)
+def test_what_cannot_be_a_mask(tmp_path, array, message):
+    (tmp_path / "m.png").write_bytes(cv2.imencode(".png", array)[1].tobytes())
+    with pytest.raises(BadFileError, match=message):
+        read_mask(tmp_path / "m.png")

@@ -11,6 +11,7 @@ from astropy.wcs import WCS
 
 from zoobot_3d.errors import BadFileError, BadMarksError
 from zoobot_3d.marks.gz3d import gz3d_file_name, gz3d_grid, read_gz3d, write_gz3d
+from zoobot_3d.marks.gz3d_summary import read_gz3d_summary
 from zoobot_3d.marks.gz3d_writer import _dbscan
 from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.sky.grid import PixelGrid
@@ -284,7 +285,7 @@ def test_broken_json_in_one_row(file):
     [
         (9, "spiral_paths", "{}", "HDU 9, row 1: spiral_paths is not a list"),
         (9, "spiral_paths", "[[[1,2],[3]]]", "HDU 9, spiral_paths: row 1, path 0: must be"),
-        (9, "spiral_paths", "[[[1,2],[NaN,3]]]", "HDU 9, spiral_paths: row 1, path 0: vertex 1 is"),
+        (9, "spiral_paths", "[[[1,2],[1e999,3]]]", "HDU 9, spiral_paths: row 1, path 0: vertex 1 is"),
         (9, "spiral_paths", "[[1,2],[3,4]]", "HDU 9, spiral_paths: row 1, path 0: must be"),
         (8, "star_points", "[[1]]", "HDU 8, row 1: star_points is not"),
         (8, "center_points", "[1,2", "HDU 8, row 1: center_points is broken JSON"),
@@ -347,3 +348,57 @@ def test_no_galaxy(file):
 
     changed(file, change)
     broken(file, "HDU 5 has 0 rows, not 1")
+
+
+def test_rows_of_one_classification_are_one_volunteer(file, marks):
+    before = read_gz3d(file).marks
+    ids, paths = before.spiral.classification_id, before.spiral.nested()
+
+    def change(hdus):
+        for hdu in (8, 9, 10):
+            hdus[hdu].data["classification_id"][2] = hdus[hdu].data["classification_id"][0]
+
+    changed(file, change)
+    after = read_gz3d(file).marks
+    assert after.n_asked == {name: n - 1 for name, n in before.n_asked.items()}
+    assert after.spiral.classification_id == tuple(name for row, name in enumerate(ids) if row != 2)
+    merged = after.spiral.nested()
+    assert [len(each) for each in merged] == [
+        len(paths[0]) + len(paths[2]),
+        *(len(paths[i]) for i in range(1, len(ids)) if i != 2),
+    ]
+    votes, once = after.votes()[0], before.votes()[0]
+    assert (votes <= once).all() and votes.max() <= len(ids) - 1
+    summary = read_gz3d_summary(file)
+    assert (summary.n_asked, summary.n_marked) == (after.n_asked, after.n_marked)
+
+
+@pytest.mark.parametrize("gap", ["null", "NaN"])
+def test_vertices_without_a_coordinate_are_dropped_and_counted(file, gap):
+    whole = "[[[10,10],[200,10],[200,200],[10,200]]]"
+    text = f"[[[10,10],[{gap},50],[200,10],[200,200],[7,{gap}],[10,200]], [[{gap},{gap}]]]"
+
+    def change(content):
+        def of(hdus):
+            hdus[9].data["spiral_paths"][1] = content
+
+        return of
+
+    changed(file, change(whole))
+    expected = read_gz3d(file)
+    changed(file, change(text))
+    found = read_gz3d(file)
+    assert (expected.dropped_vertices, found.dropped_vertices) == (0, 3)
+    np.testing.assert_array_equal(found.marks.votes(), expected.marks.votes())
+    assert read_gz3d_summary(file).n_marked == found.marks.n_marked == expected.marks.n_marked
+
+
+def test_a_column_that_begins_like_a_comment(file):
+    before = read_gz3d(file).metadata
+
+    def change(hdus):
+        hdus[5].columns.change_name("MANGA_TILEID", "#MANGA_TILEID")
+
+    changed(file, change)
+    assert read_gz3d(file).metadata == before
+    assert read_gz3d_summary(file).metadata == before

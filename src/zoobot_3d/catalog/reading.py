@@ -44,6 +44,10 @@ SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Fractions of the galaxies, as in the NeurIPS 2023 paper."""
 
 
+SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+"""Other words for the splits that are understood."""
+
+
 def assign_split(ids: Iterable[object]) -> NDArray[np.str_]:
     """Put each galaxy into train, val or test by a hash of its name, 70/10/20.
 
@@ -77,13 +81,35 @@ def split_of(catalog: pd.DataFrame) -> NDArray[np.str_]:
     Returns
     -------
     numpy.ndarray
-        (N,), as a rule of ``"train"``, ``"val"``, ``"test"``.
+        (N,) of ``"train"``, ``"val"``, ``"test"``. Capitals and the words of `SPLIT_WORDS` are understood, with a
+        warning.
+
+    Raises
+    ------
+    CatalogError
+        If ``split`` holds other words, or a galaxy is in two splits; how many, and the first.
     """
     by_name = assign_split(catalog[COL_ID])
     if "split" not in catalog:
         return by_name
-    said = catalog["split"].fillna("").astype(str).to_numpy(str)
-    return np.where(said == "", by_name, said)
+    words = catalog["split"].fillna("").astype(str).str.strip()
+    known = words.str.lower().replace(SPLIT_WORDS)
+    unknown = words[~known.isin(["", *SPLITS])].value_counts()
+    if len(unknown):
+        told = ", ".join(f"{count:,} x {word!r}" for word, count in unknown.items())
+        raise CatalogError(f"split: unknown words, {told}; use {', '.join(SPLITS)}, or leave it empty")
+    renamed = words[words != known].value_counts()
+    if len(renamed):
+        told = ", ".join(f"{count:,} x {word!r}" for word, count in renamed.items())
+        warnings.warn(f"split: {told} taken for {', '.join(dict.fromkeys(known[words != known]))}", stacklevel=2)
+    split = np.where(known == "", by_name, known.to_numpy(str))
+    several = pd.Series(split).groupby(catalog[COL_ID].astype(str).to_numpy()).nunique()
+    twice = several.index[several > 1]
+    if len(twice):
+        raise CatalogError(
+            f"split: {len(twice):,} galaxies are in two splits, the first is {twice[0]}; give all rows of a galaxy one"
+        )
+    return split
 
 
 def gz_pixscale(th50: ArrayLike, th90: ArrayLike | None = None) -> NDArray[np.float64]:

@@ -75,6 +75,8 @@ class DataConfig:
         galaxies are shown equally often.
     epoch_size : int
         Galaxies between two validations. With 0, each galaxy is shown at least once in an epoch.
+    binary_masks : bool
+        Mask pictures hold one person's yes or no. Without it, a catalogue whose masks all have two values is refused.
     augment : bool
         Rotate, flip, scale, shift and shade the training galaxies at random. Validation and test galaxies are never
         changed.
@@ -93,6 +95,7 @@ class DataConfig:
     group_shares: dict[str, float] = field(default_factory=dict)
     marked_share: float = 0.0
     epoch_size: int = 0
+    binary_masks: bool = False
     augment: bool = True
 
     def __post_init__(self) -> None:

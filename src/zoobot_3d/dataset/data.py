@@ -29,7 +29,7 @@ from zoobot_3d.catalog.reading import catalog_root, read_catalog, split_of
 from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.config.schema import DataConfig
-from zoobot_3d.dataset.sample import HalfVotes, Sample, read_half_votes, read_sample
+from zoobot_3d.dataset.sample import HalfVotes, Sample, check_masks, read_half_votes, read_sample
 from zoobot_3d.dataset.samplers import EpochOrder, RankShare, epoch_counts
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.schema import COL_ID, COL_PIXSCALE, GZ_FIELD_PX, vote_columns
@@ -129,7 +129,7 @@ class MaskDataset(Dataset[dict[str, Any]]):
         parts = parts or ItemParts()
         self.input_size, self.field_fraction = input_size, field_fraction
         self.transform, self.on_error, self.masks = transform, on_error, parts.masks
-        self._galaxies = galaxy_files(catalog, Path(root))
+        self.galaxies = galaxy_files(catalog, Path(root))
         self._labels: Tensor | None = None
         if parts.label_cols:
             if missing := [name for name in parts.label_cols if name not in catalog.columns]:
@@ -141,7 +141,7 @@ class MaskDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         """Return the number of galaxies."""
-        return len(self._galaxies)
+        return len(self.galaxies)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return an item; see the class.
@@ -156,7 +156,7 @@ class MaskDataset(Dataset[dict[str, Any]]):
             image, votes, n_asked = (torch.from_numpy(a) for a in (sample.image, sample.votes, sample.n_asked))
         else:
             image, votes, n_asked = _transformed(self.transform, sample)
-        item = {"image": image, "votes": votes, "n_asked": n_asked, "id": self._galaxies[index].name, "error": error}
+        item = {"image": image, "votes": votes, "n_asked": n_asked, "id": self.galaxies[index].name, "error": error}
         if self.masks:
             item["spiral_mask"], item["bar_mask"] = votes.float() / n_asked.clamp_min(1)
         if self._labels is not None:
@@ -167,11 +167,11 @@ class MaskDataset(Dataset[dict[str, Any]]):
 
     def names(self) -> list[str]:
         """Return the galaxies' names, in order."""
-        return [galaxy.name for galaxy in self._galaxies]
+        return [galaxy.name for galaxy in self.galaxies]
 
     def pixscale(self, index: int) -> float:
         """Return the arcsec per pixel of an item's image."""
-        return self._galaxies[index].pixscale * GZ_FIELD_PX * self.field_fraction / self.input_size
+        return self.galaxies[index].pixscale * GZ_FIELD_PX * self.field_fraction / self.input_size
 
     def half_votes(self, index: int, seed: int) -> HalfVotes | None:
         """Split a galaxy's volunteers into two random halves: what one half says of the other is a model's ceiling.
@@ -194,7 +194,7 @@ class MaskDataset(Dataset[dict[str, Any]]):
             The marks cannot be read.
         """
         rng = np.random.default_rng((seed, index))
-        return read_half_votes(self._galaxies[index], self.input_size, self.field_fraction, rng)
+        return read_half_votes(self.galaxies[index], self.input_size, self.field_fraction, rng)
 
     def fill_cache(self, threads: int, *, progress: bool = False) -> None:
         """Decode every galaxy now, in threads, so that no epoch has to; does nothing without ``cache="ram"``."""
@@ -211,7 +211,7 @@ class MaskDataset(Dataset[dict[str, Any]]):
         """Return a galaxy decoded, and why it could not be, if so."""
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        galaxy = self._galaxies[index]
+        galaxy = self.galaxies[index]
         try:
             result = read_sample(galaxy, self.input_size, self.field_fraction), ""
         except Exception as error:  # a bug too: one galaxy must not stop the others
@@ -301,6 +301,8 @@ class MaskDataModule(LightningDataModule):
                 cache=config.cache,
                 parts=ItemParts(vote_cols=vote_cols, masks=False),
             )
+        if not config.binary_masks:
+            check_masks(self.datasets["train"].galaxies, config.catalog)
         train = frame[split == "train"]
         groups = train["group"].to_numpy(str) if "group" in train else np.full(len(train), "")
         self._order = self._train_order(self.datasets["train"].marked, groups)

@@ -5,6 +5,8 @@ Reads files; nothing here is random, and nothing knows of torch, batches or netw
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog.galaxy_files import GalaxyFiles
-from zoobot_3d.errors import BadPictureError, CatalogError
-from zoobot_3d.io import read_cutout, read_picture
+from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError
+from zoobot_3d.io import read_cutout, read_mask, read_picture
 from zoobot_3d.marks.gz3d import gz3d_grid
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
 from zoobot_3d.schema import COL_FITS, COL_JPG, GZ_FIELD_PX
@@ -25,9 +27,12 @@ __all__ = [
     "MASK_VOLUNTEERS",
     "HalfVotes",
     "Sample",
+    "check_masks",
     "read_half_votes",
     "read_sample",
 ]
+
+_LOOKED_AT = 64  # masks, before a training
 
 MASK_VOLUNTEERS = 15
 """Volunteers that a mask picture's 255 stands for: every GZ3D task seen was shown to 15."""
@@ -109,7 +114,7 @@ def read_sample(galaxy: GalaxyFiles, input_size: int, field_fraction: float) -> 
         votes = np.zeros((2, *view.shape), np.uint16)
         for index, path in enumerate(galaxy.masks):
             if path is not None:
-                mask = _view(read_picture(path)[..., 0], path, input_size, field_fraction)
+                mask = _view(np.rint(255 * read_mask(path)).astype(np.uint8), path, input_size, field_fraction)
                 votes[index], asked[index] = np.rint(mask * (MASK_VOLUNTEERS / 255)), MASK_VOLUNTEERS
     return Sample(
         np.ascontiguousarray(image.transpose(2, 0, 1)),
@@ -117,6 +122,28 @@ def read_sample(galaxy: GalaxyFiles, input_size: int, field_fraction: float) -> 
         np.minimum(asked, 255).astype(np.uint8),
         *_shown(view, frame),
     )
+
+
+def check_masks(galaxies: Sequence[GalaxyFiles], catalogue: str) -> None:
+    """Refuse a catalogue whose mask pictures cannot be fractions of volunteers; some are looked at.
+
+    Raises
+    ------
+    CatalogError
+        If all that can be read are of one value, or none has more than two.
+    """
+    files = [path for galaxy in galaxies if galaxy.marks is None for path in galaxy.masks if path is not None]
+    levels = []
+    for path in files[:: max(1, len(files) // _LOOKED_AT)]:
+        with contextlib.suppress(BadFileError):  # said when it is its turn
+            levels.append(len(np.unique(read_mask(path))))
+    if levels and max(levels) < 2:
+        raise CatalogError(f"{catalogue}: all of {len(levels)} masks looked at are empty; zoobot3d check tells more")
+    if levels and max(levels) == 2:
+        raise CatalogError(
+            f"{catalogue}: none of {len(levels)} masks looked at has more than two values, where fractions of "
+            "volunteers are expected; if they are one person's yes and no, set data.binary_masks to true"
+        )
 
 
 def read_half_votes(

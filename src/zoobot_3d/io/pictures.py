@@ -26,6 +26,7 @@ __all__ = [
     "encode_mask_png",
     "most_pixels",
     "open_picture",
+    "read_mask",
     "read_picture",
     "write_jpeg",
     "write_png",
@@ -43,6 +44,7 @@ JPEG_QUALITY = 90
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "I", "I;16", "I;16B", "I;16L")
 _NAMES = {"CMYK": "CMYK (printing ink)", "F": "floating-point", "YCbCr": "YCbCr", "LAB": "CIELAB", "HSV": "HSV"}
 _BY_OTHERS = ("JPEG", "MPO")  # not decoded by Pillow, which fills what is missing from a JPEG
+_MOST_VOLUNTEERS, _FEWEST_OF_FULL = 80, 0.25  # a lower value, and none above this part of all: no fraction
 _DEPTHS = (8, 10, 12, 14, 16)
 _ORIENTATION, _TIFF_BITS = 274, 258  # tags of EXIF and TIFF
 _PNG_BITS = 24  # byte of the bit depth in the header
@@ -219,6 +221,49 @@ def _on_black(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
         colour = np.round(seen[..., :3] * alpha).astype(np.uint8)
         return colour, "transparent parts shown on black" if alpha.min() < 1 else ""
     return np.array(image.convert("RGB")), ""
+
+
+def read_mask(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read a mask picture as fractions.
+
+    Of 8 bits 255 stands for all volunteers, of 16 bits 65535. A mask of the values 0 and 1 says no and yes. Where the
+    colours are all the same and only the transparency differs, that is the mask.
+
+    Parameters
+    ----------
+    path : path
+        A picture, as for `open_picture`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) float32 in 0-1, row 0 north.
+
+    Raises
+    ------
+    BadFileError
+        As in `open_picture`; or if the picture has colours, or values that look like counts of volunteers.
+    """
+    picture, notes = open_picture(path)
+    content = Path(path).read_bytes()
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or any("turned" in note for note in notes) or values.dtype not in (np.uint8, np.uint16):
+        values = picture
+    full = 65535 if values.dtype == np.uint16 else 255
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        colour, alpha = values[..., :-1], values[..., -1]
+        values = alpha[..., None] if np.ptp(colour) == 0 and np.ptp(alpha) else colour
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise BadFileError(path, "has colours, so it is no mask", "give a grey picture in which white is all")
+        values = values[..., 0]
+    highest = int(values.max())
+    if highest == 1:
+        full = 1
+    elif 1 < highest < _FEWEST_OF_FULL * full and values[values > 0].min() < full / _MOST_VOLUNTEERS:
+        what = f"holds values up to {highest}, which look like counts of volunteers"
+        raise BadFileError(path, what, f"give fractions, {full} for all volunteers")
+    return values.astype(np.float32) / np.float32(full)
 
 
 def write_jpeg(path: str | os.PathLike[str], picture: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> None:

@@ -64,12 +64,16 @@ class Gz3dFile:
     path : str
         The file.
     marks : VolunteerMarks
-        Everything volunteers drew, with ``marks.grid`` and ``marks.metadata``.
+        Everything volunteers drew, with ``marks.grid`` and ``marks.metadata``. Rows of one ``classification_id`` are
+        one volunteer.
+    dropped_vertices : int
+        Vertices without a coordinate (null or NaN), which are left out of their paths, as GZ3D's own masks do it.
     """
 
     path: str
     marks: VolunteerMarks
     _content: bytes = field(repr=False)
+    dropped_vertices: int = 0
 
     @property
     def grid(self) -> PixelGrid:
@@ -155,16 +159,15 @@ def read_gz3d(path: str | os.PathLike[str]) -> Gz3dFile:
     name = os.fspath(path)
     content = _read_content(name)
 
-    def read(hdus: fits.HDUList) -> VolunteerMarks:
-        return VolunteerMarks(
-            _read_grid(name, hdus),
-            spiral=_read_paths(name, hdus, SPIRALS, "spiral_paths"),
-            bar=_read_paths(name, hdus, BARS, "bar_paths"),
-            points=_read_points(name, hdus),
-            metadata=_read_metadata(name, hdus),
-        )
+    def read(hdus: fits.HDUList) -> tuple[VolunteerMarks, int]:
+        grid = _read_grid(name, hdus)
+        spiral, lost_of_spiral = _read_paths(name, hdus, SPIRALS, "spiral_paths")
+        bar, lost_of_bar = _read_paths(name, hdus, BARS, "bar_paths")
+        marks = VolunteerMarks(grid, spiral, bar, points=_read_points(name, hdus), metadata=_read_metadata(name, hdus))
+        return marks, lost_of_spiral + lost_of_bar
 
-    return Gz3dFile(name, _with_hdus(name, content, None, read), content)
+    marks, dropped = _with_hdus(name, content, None, read)
+    return Gz3dFile(name, marks, content, dropped)
 
 
 def _read_content(path: str) -> bytes:
@@ -234,13 +237,14 @@ def _read_grid(path: str, hdus: fits.HDUList) -> PixelGrid:
 def _read_metadata(path: str, hdus: fits.HDUList) -> dict[str, Any]:
     """Return the one row of HDU 5 as plain numbers and text."""
     table = hdus[METADATA]
-    names = table.columns.names if isinstance(table, fits.BinTableHDU) else []
+    columns = table.columns.names if isinstance(table, fits.BinTableHDU) else []
+    names = {name.lstrip("#"): name for name in columns}  # some tables begin as a commented line of text did
     missing = [name for name, _ in METADATA_COLUMNS if name not in names]
     if missing:
         raise BadFileError(path, f"HDU {METADATA} has no column {missing[0]!r}", _FIX)
     if len(table.data) != 1:
         raise BadFileError(path, f"HDU {METADATA} has {len(table.data)} rows, not 1", _FIX)
-    values = {name: table.data[name][0] for name in names}
+    values = {name: table.data[column][0] for name, column in names.items()}
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
     return {name: None if value != value else value for name, value in plain.items()}  # NaN: not known
 
@@ -273,15 +277,41 @@ def _read_json(path: str, hdus: fits.HDUList, hdu: int, name: str) -> list[Any]:
     return rows
 
 
-def _read_paths(path: str, hdus: fits.HDUList, hdu: int, name: str) -> PathTask:
-    """Return a drawing task: a row for each volunteer asked."""
+def _read_paths(path: str, hdus: fits.HDUList, hdu: int, name: str) -> tuple[PathTask, int]:
+    """Return a drawing task, a row for each volunteer asked, and how many vertices were dropped."""
     ids, stamps = _read_rows(path, hdus, hdu)
-    rows = _read_json(path, hdus, hdu, name)
+    rows, dropped = [], 0
+    for paths in _read_json(path, hdus, hdu, name):
+        whole = [_without_gaps(each) for each in paths]
+        dropped += sum(len(each) - len(kept) for each, kept in zip(paths, whole, strict=True) if isinstance(each, list))
+        rows.append([kept for each, kept in zip(paths, whole, strict=True) if kept or not each])
     try:
-        return PathTask(ids, stamps, FlatPaths.from_nested(rows))
+        FlatPaths.from_nested(rows)  # a mistake is told by its row of the file
+        firsts, merged = _by_volunteer(ids, rows)
+        task = PathTask(
+            tuple(ids[row] for row in firsts), tuple(stamps[row] for row in firsts), FlatPaths.from_nested(merged)
+        )
+        return task, dropped
     except BadMarksError as error:
         # Volunteers are rows here.
         raise BadFileError(path, f"HDU {hdu}, {name}: {str(error).replace('volunteer', 'row', 1)}", _FIX) from None
+
+
+def _without_gaps(path: Any) -> Any:
+    """Drop the vertices of a path that have no coordinate: null, or NaN, which Python's JSON knows."""
+    if not isinstance(path, list):
+        return path
+    return [v for v in path if not (isinstance(v, list) and any(x is None or x != x for x in v))]
+
+
+def _by_volunteer(ids: tuple[int, ...], rows: list[Any]) -> tuple[list[int], list[Any]]:
+    """Join the marks of rows with one classification id; return the first row of each, and the marks."""
+    first: dict[int, int] = {}
+    merged: dict[int, Any] = {}
+    for row, (name, marks) in enumerate(zip(ids, rows, strict=True)):
+        first.setdefault(name, row)
+        merged.setdefault(name, []).extend(marks)
+    return list(first.values()), list(merged.values())
 
 
 def _read_points(path: str, hdus: fits.HDUList) -> PointTask:
@@ -292,11 +322,14 @@ def _read_points(path: str, hdus: fits.HDUList) -> PointTask:
         for row, points in enumerate(rows):
             if not all(isinstance(point, list) and len(point) == 2 for point in points):
                 raise BadFileError(path, f"HDU {POINTS}, row {row}: {name} is not a list of [x, y]", _FIX)
-            rows[row] = [point for point in points if None not in point]
+            rows[row] = _without_gaps(points)
         columns.append(rows)
     ids, stamps = _read_rows(path, hdus, POINTS)
     try:
-        return PointTask(ids, stamps, tuple(columns[0]), tuple(columns[1]))
+        (firsts, centers), (_, stars) = (_by_volunteer(ids, rows) for rows in columns)
+        return PointTask(
+            tuple(ids[row] for row in firsts), tuple(stamps[row] for row in firsts), tuple(centers), tuple(stars)
+        )
     except BadMarksError as error:
         raise BadFileError(path, f"HDU {POINTS}: {error}", _FIX) from None
 

@@ -107,7 +107,7 @@ def read_gz3d_summary(path: str | os.PathLike[str]) -> Gz3dSummary:
         row = _table(*hdus[METADATA])
         tasks = {task: _table(*hdus[number]) for task, number in _TASKS.items()}
         marked = {task: sum(map(_encloses, table[f"{task}_paths"].tolist())) for task, table in tasks.items()}
-        if len(row) != 1:
+        if len(row) != 1 or any(_is_odd(table, f"{task}_paths") for task, table in tasks.items()):
             raise _UnusualError
         metadata = {column: _plain(row[column][0]) for column in row.dtype.names or ()}
         if any(column not in metadata for column, _ in METADATA_COLUMNS):
@@ -116,6 +116,12 @@ def read_gz3d_summary(path: str | os.PathLike[str]) -> Gz3dSummary:
         marks = read_gz3d(name).marks
         return Gz3dSummary(name, marks.metadata, marks.n_asked, marks.n_marked, marks.grid)
     return Gz3dSummary(name, metadata, {task: len(table) for task, table in tasks.items()}, marked, hdus[CENTER][0])
+
+
+def _is_odd(table: npt.NDArray[Any], column: str) -> bool:
+    """Tell rows of one volunteer, and vertices without a coordinate."""
+    repeated = len(np.unique(table["classification_id"])) < len(table)
+    return repeated or any(b"null" in text or b"NaN" in text for text in map(bytes, table[column].tolist()))
 
 
 def _hdus(packed: bytes) -> Iterator[tuple[Header, bytes]]:

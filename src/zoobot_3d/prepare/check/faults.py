@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d import schema
+from zoobot_3d.catalog.reading import SPLIT_WORDS, SPLITS
 from zoobot_3d.prepare.check.file_facts import THUMB_SHAPE
 from zoobot_3d.schema import (
     COL_DEC,
@@ -44,6 +45,7 @@ KINDS = {
     "path": "absolute, or outside the data root",
     "duplicate": "a row that is there twice",
     "split": "one galaxy or file in two splits",
+    "masks": "every mask is empty, or none has more than two values",
 }
 """What can be wrong."""
 
@@ -108,6 +110,7 @@ def find_faults(
         *_of_volunteers(found),
         *_of_looks(found),
         *_of_splits(frame, uses),
+        *_of_masks(found),
     ]
     every = pd.concat([part for part in parts if len(part)] or [_row_faults([], "", "", "")], ignore_index=True)
     kinds = list(KINDS)
@@ -310,6 +313,9 @@ def _of_splits(frame: pd.DataFrame, uses: pd.DataFrame) -> Iterator[pd.DataFrame
     if "split" not in frame:
         return
     split = frame["split"].astype(object)
+    words = split.fillna("").astype(str).str.strip().str.lower().replace(SPLIT_WORDS)
+    for row in np.flatnonzero(~words.isin(["", *SPLITS])):
+        yield _row_faults([row], "split", "split", f"{split.iloc[row]!r} is none of {', '.join(SPLITS)}")
     for column in (COL_ID, COL_MANGAID):
         if column in frame:
             known = frame[column].notna() & (frame[column].astype(str) != "")
@@ -321,6 +327,14 @@ def _of_splits(frame: pd.DataFrame, uses: pd.DataFrame) -> Iterator[pd.DataFrame
     named = uses.assign(split=uses["row"].map(split))
     bad_uses = named.loc[_mixed(named["key"], named["split"])]
     yield _faults(bad_uses, "split", "a file of rows in several splits")
+
+
+def _of_masks(found: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """See whether all masks together can be what they should: fractions of volunteers."""
+    levels = pd.to_numeric(found["levels"]).dropna()
+    if len(levels) and levels.max() <= 2:
+        what = "all are of one value" if levels.max() < 2 else "none has more than two values: fractions are expected"
+        yield _row_faults([-1], schema.COL_SPIRAL_MASK, "masks", f"{len(levels):,} masks, {what}")
 
 
 def _mixed(names: pd.Series, split: pd.Series) -> pd.Index:

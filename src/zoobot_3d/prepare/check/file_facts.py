@@ -25,7 +25,7 @@ __all__ = ["FACTS", "THUMB_SHAPE", "read_facts"]
 
 FACTS = (
     "id", "error", "kind", "detail", "height", "width", "ra", "dec", "pixscale", "mangaid",
-    *(f"n_asked_{name}" for name in schema.CLASSES), "thumb",
+    *(f"n_asked_{name}" for name in schema.CLASSES), "thumb", "levels",
 )  # fmt: skip
 """Columns: ``kind`` and ``detail`` of what is wrong, or None; pixels; centre in deg and arcsec / px; and so on."""
 
@@ -88,8 +88,8 @@ def _flat_rows(picture: NDArray[np.uint8]) -> int:
 
 
 def _mask(path: Path) -> dict[str, Any]:
-    height, width = io.read_picture(path).shape[:2]  # all zero is a good mask: nobody marked anything
-    return {"height": height, "width": width}
+    mask = io.read_mask(path)  # all zero is a good mask: nobody marked anything
+    return {"height": mask.shape[0], "width": mask.shape[1], "levels": len(np.unique(mask))}
 
 
 def _cutout(path: Path) -> dict[str, Any]:
