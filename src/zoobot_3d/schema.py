@@ -62,6 +62,12 @@ ID_NAMES = (
 )
 """Columns that name galaxies, in small letters, those that are preferred first."""
 
+INPUT_PX = (8, 2048)
+"""Smallest and largest side in pixels of the pictures that a network may see."""
+
+SMALLEST_FIELD = 0.05
+"""Smallest central part of a Galaxy Zoo picture's side that a network may see: 21 of its 424 px."""
+
 DEFAULT_MASTER = "data/gz3d_and_desi_master_catalog.parquet"
 
 

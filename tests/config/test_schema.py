@@ -53,7 +53,11 @@ def test_tuples():
         ("data.batch_size=x", r"^data\.batch_size: expected int, got x$"),
         ("train.seed=3.5", r"^train\.seed: expected int, got 3\.5$"),
         ("data.cache=disk", r"^data\.cache: expected Literal\['none', 'ram'\], got disk$"),
-        ("data.field_fraction=1.5", r"^data\.field_fraction: 1\.5 is not above 0 and at most 1"),
+        ("data.field_fraction=1.5", r"^data\.field_fraction: 1\.5 is not from 0\.05 to 1"),
+        ("data.field_fraction=1e-12", r"^data\.field_fraction: 1e-12 is not from 0\.05 to 1"),
+        ("data.input_size=100000", r"^data\.input_size: 100000 is not from 8 to 2048 pixels"),
+        ("train.lr=.nan", r"^train\.lr: nan is not a number above 0"),
+        ("train.clip=.nan", r"^train\.clip: nan is below"),
         ("data.batch_size=0", r"^data\.batch_size: 0 is below"),
         ("train.ema=1", r"^train\.ema: 1\.0 is not in \[0, 1\)"),
         ("train.max_steps=0", r"^train\.max_steps: 0 is below"),
@@ -81,7 +85,7 @@ def test_wrong_override(override, message):
         ("data: 3", r"data: is 3 instead of keys such as data\.catalog"),
         ("[1]", r"holds a list instead of the groups model, data, train"),
         ("a: [", r"is not YAML"),
-        ("train: {lr: -1}", r"train\.lr: -1\.0 is not above 0"),
+        ("train: {lr: -1}", r"train\.lr: -1\.0 is not a number above 0"),
     ],
 )
 def test_wrong_file_names_file_and_key(tmp_path, content, message):

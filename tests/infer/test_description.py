@@ -2,10 +2,13 @@ import dataclasses
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zoobot_3d import cli
 from zoobot_3d.errors import BundleError
-from zoobot_3d.infer.bundle import read_info, save_info
+from zoobot_3d.infer import description
+from zoobot_3d.infer.bundle import BundleInfo, read_info, save_info
 from zoobot_3d.infer.description import bundle_facts, describe
 from zoobot_3d.schema import CLASSES
 
@@ -81,3 +84,26 @@ def test_damaged_weights_do_not_hide_the_rest(bundle, content):
 def test_a_folder_that_is_no_bundle(tmp_path):
     with pytest.raises(BundleError, match="is not a bundle"):
         describe(tmp_path)
+
+
+_ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.just(10**400)
+    | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["train", "test", "val"]), inner),
+    max_leaves=5,
+)
+_KEYS = ("recipe", "catalogue", "rows", "marked", "init", "date", "commit", "metrics", "calibration", "x", "\x1b[2J")
+
+
+@settings(max_examples=100, deadline=None)
+@given(training=st.dictionaries(st.sampled_from(_KEYS), _ANYTHING))
+def test_whatever_a_bundle_says_of_its_training_is_printed(training):
+    info = BundleInfo("fast_unet", {}, 2, "bce", 32, 0.75, training=training)
+    facts = {"bytes": 1, "n_weights": 2, "path": "b", "weights_sha256": "0", "format_version": 2}
+    lines = description.lines_of(info, facts)
+    assert all(line.isprintable() and len(line) < 600 for line in lines)

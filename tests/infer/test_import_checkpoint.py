@@ -2,6 +2,8 @@
 
 import argparse
 import math
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from zoobot_3d.cli import main
-from zoobot_3d.errors import BadFileError, ConfigError
+from zoobot_3d.errors import BadFileError, BundleError, ConfigError
 from zoobot_3d.infer.bundle import load_bundle
 from zoobot_3d.infer.import_checkpoint import PUBLISHED_FIELD_FRACTION, import_checkpoint
 from zoobot_3d.infer.segmenter import load_segmenter
@@ -190,8 +192,10 @@ def test_what_is_asked_for_comes_first(tmp_path):
     assert (info.input_size, info.field_fraction) == (96, 0.75)
     with pytest.raises(ConfigError, match=r"input_size: 100 is not a multiple of 8, .*; use 104"):
         import_checkpoint(file, tmp_path / "b", input_size=100)
-    with pytest.raises(ConfigError, match=r"field_fraction: 1\.5"):
+    with pytest.raises(ConfigError, match=r"field_fraction: 1\.5 is not from 0\.05 to 1"):
         import_checkpoint(file, tmp_path / "b", field_fraction=1.5)
+    with pytest.raises(ConfigError, match=r"input_size: 80000 is not from 8 to 2048 pixels"):
+        import_checkpoint(file, tmp_path / "b", input_size=80_000)
 
 
 def test_missing_and_unknown_and_misshapen_are_all_listed(tmp_path):
@@ -261,8 +265,68 @@ def test_what_is_no_checkpoint(content, message, tmp_path):
 def test_a_truncated_checkpoint(tmp_path):
     file = write(tmp_path / "p.ckpt", published_state())
     file.write_bytes(file.read_bytes()[:-5000])
-    with pytest.raises(BadFileError, match="cannot be read as a checkpoint"):
+    with pytest.raises(BadFileError, match="is not a PyTorch checkpoint"):
         import_checkpoint(file, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.fill_(math.nan), r"conv\.weight holds NaN or infinite numbers"),
+        (lambda value: value.fill_(math.inf), r"conv\.weight holds NaN or infinite numbers"),
+        (lambda value: value.to(torch.int8), r"parameters of another type: encoder\.\S+ int8"),
+        (lambda value: value.double(), r"parameters of another type: encoder\.\S+ float64"),
+        (lambda value: value[0, 0, 0, 0].clone().expand(value.shape), "that repeats a few numbers"),
+        (lambda value: value[0, 0, 0, 0].expand(10**12, 3, 3, 3), "that repeats a few numbers"),
+        (lambda value: value[:, :2].clone(), "1 parameters of another shape: encoder"),
+        (lambda value: value.tolist(), "1 parameters missing: encoder"),
+    ],
+)
+def test_weights_that_are_none(change, message, tmp_path):
+    state = published_state()
+    name = "encoder.downs.0.0.block1.conv.weight"
+    state[name] = change(state[name])
+    with pytest.raises(BundleError if "NaN" in message else BadFileError, match=message) as caught:
+        import_checkpoint(write(tmp_path / "p.ckpt", state), tmp_path / "b")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_itself(tmp_path):
+    """Zeros compress to a thousandth; torch.save never compresses, but torch.load unpacks."""
+    file = write(tmp_path / "p.ckpt", published_state() | {"x": torch.zeros(1_000_000)})
+    with zipfile.ZipFile(file) as stored, zipfile.ZipFile(tmp_path / "q.ckpt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(BadFileError, match=r"q\.ckpt: unpacks to [\d,]+ bytes, more than a checkpoint has"):
+        import_checkpoint(tmp_path / "q.ckpt", tmp_path / "b")
+
+
+def test_lists_of_lists_of_lists(tmp_path):
+    """Ten lists of ten references to the one before: a few bytes that would be written as ten billion values."""
+    laughs = ["ha"]
+    for _ in range(10):
+        laughs = [laughs] * 10
+    file = write(tmp_path / "p.ckpt", published_state(), hyper_parameters={"seg_loss_metric": laughs})
+    with pytest.raises(BadFileError, match="holds more than 1,000,000 values"):
+        import_checkpoint(file, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "hyper", [{"input_size": 10**40}, {"input_size": -3}, {"drop_rates": [math.nan] * 4}, {"drop_rates": 3}, [1], None]
+)
+def test_hyperparameters_that_cannot_be_are_the_published_ones(hyper, tmp_path):
+    file = write(tmp_path / "p.ckpt", published_state(), hyper_parameters=hyper, epoch=10**300, global_step="x")
+    info = load_bundle(import_checkpoint(file, tmp_path / "b")).info
+    assert (info.input_size, info.training["epochs"], info.training["steps"]) == (224, None, None)
+    assert info.model_options["dropouts"] == [0.0, 0.1, 0.25, 0.13]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_not_opened(kind, tmp_path):
+    os.mkfifo(tmp_path / "p.ckpt") if kind == "pipe" else (tmp_path / "p.ckpt").mkdir()
+    with pytest.raises(BadFileError, match=f"p.ckpt: is a {kind}, not a file"):
+        import_checkpoint(tmp_path / "p.ckpt", tmp_path / "b")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.infer.bundle import load_bundle
 from zoobot_3d.io import write_parquet
+from zoobot_3d.learn.callbacks import AtomicCheckpoints
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.task import SegmentTask
 from zoobot_3d.learn.train import train
@@ -125,19 +128,24 @@ def test_anew(catalog, tmp_path):
     assert len(history(tmp_path)) == 1
 
 
-def test_interrupted_and_resumed_is_as_never_interrupted(trained, tmp_path, monkeypatch):
-    settings, whole = trained
+def stop_in_epoch(epoch, monkeypatch, settings, out):
+    """Train until an epoch begins."""
 
     def stop(task):
-        if task.current_epoch == 2:
+        if task.current_epoch == epoch:
             raise KeyboardInterrupt  # Lightning ends the process with it
         return original(task)
 
     original = SegmentTask.on_train_epoch_start
-    monkeypatch.setattr(SegmentTask, "on_train_epoch_start", stop)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train(settings, tmp_path)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentTask, "on_train_epoch_start", stop)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(settings, out)
+
+
+def test_interrupted_and_resumed_is_as_never_interrupted(trained, tmp_path, monkeypatch):
+    settings, whole = trained
+    stop_in_epoch(2, monkeypatch, settings, tmp_path)
     assert not (tmp_path / "bundle").exists()
     train(settings, tmp_path)
     assert history(tmp_path) == pytest.approx(history(whole), rel=1e-5)
@@ -195,10 +203,121 @@ def test_a_broken_checkpoint_is_named(catalog, tmp_path):
     settings = config(catalog)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
-    with pytest.raises(
-        BadFileError, match=r"last\.ckpt: is not a checkpoint that can be resumed; --restart trains anew"
-    ):
+    with pytest.raises(BadFileError, match=r"last\.ckpt: is not a PyTorch checkpoint .*; --restart trains anew"):
         train(settings, tmp_path)
+
+
+class Evil:
+    """Runs when unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.fixture(scope="module")
+def cut(catalog, tmp_path_factory):
+    """A run of 2 epochs that ended while it was scored: it has checkpoints, and no bundle yet."""
+    out = tmp_path_factory.mktemp("runs") / "cut"
+    settings = config(catalog)
+    train(settings, out)
+    shutil.rmtree(out / "bundle")
+    (out / "metrics.json").unlink()
+    return settings, out
+
+
+def resume_with(cut, out, name, change):
+    """Put what `change` makes of a checkpoint in its place, and go on."""
+    settings, whole = cut
+    shutil.copytree(whole, out)
+    file = out / "checkpoints" / f"{name}.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    torch.save(change(checkpoint) or checkpoint, file)
+    return train(settings, out)
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_no_pickle_runs_on_resume(cut, tmp_path, name):
+    marker = tmp_path / "ran"
+
+    def change(checkpoint):
+        checkpoint["callbacks"]["evil"] = Evil(str(marker))
+
+    with pytest.raises(BadFileError, match=rf"{name}\.ckpt: holds an object of \w+\.mkdir, which may run code"):
+        resume_with(cut, tmp_path / "out", name, change)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: {"state_dict": c["state_dict"]}, "is no checkpoint of a training: it has no epoch"),
+        (lambda c: c | {"epoch": -1}, "is no checkpoint of a training: it has no epoch"),
+        (lambda c: c | {"state_dict": None}, "its state_dict is missing or holds other things"),
+        (lambda c: c | {"state_dict": {"a": torch.zeros(1)}}, "holds another network: .* tensors differ"),
+        (
+            lambda c: c | {"state_dict": {name: value[None] for name, value in c["state_dict"].items()}},
+            r"holds another network: \S+ is \(1, .* instead of",
+        ),
+        (
+            lambda c: c | {"state_dict": {name: value.to(torch.int8) for name, value in c["state_dict"].items()}},
+            r"holds another network: \S+ is .*int8 instead of",
+        ),
+        (
+            lambda c: c | {"state_dict": {name: value * math.nan for name, value in c["state_dict"].items()}},
+            r"holds NaN or infinite numbers; lower train\.lr; --restart trains anew",
+        ),
+    ],
+)
+def test_a_checkpoint_of_something_else(cut, tmp_path, name, change, message):
+    if name == "last" and "NaN" in message:
+        message = "holds another network|NaN or infinite"
+    with pytest.raises(BadFileError, match=rf"{name}\.ckpt: .*({message})") as caught:
+        resume_with(cut, tmp_path / "out", name, change)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out" / "bundle").exists()
+
+
+def test_a_checkpoint_that_names_other_files_removes_none(catalog, tmp_path, monkeypatch):
+    """Lightning removes the file of the best checkpoint when a better one follows, of whatever name."""
+    removed = []
+    monkeypatch.setattr(AtomicCheckpoints, "remove_checkpoint", lambda self, path: removed.append(str(path)))
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("x")
+
+    def change(checkpoint):
+        state = next(state for state in checkpoint["callbacks"].values() if "best_k_models" in state)
+        path = f"{state['dirpath']}/../../thesis.txt"
+        state |= {"best_k_models": {path: torch.tensor(9.0)}, "kth_best_model_path": path, "best_model_path": path}
+        state |= {"kth_value": torch.tensor(9.0), "best_model_score": torch.tensor(9.0)}
+
+    settings = config(catalog, epochs=3)
+    stop_in_epoch(2, monkeypatch, settings, tmp_path / "cut")
+    resume_with((settings, tmp_path / "cut"), tmp_path / "out", "last", change)
+    assert removed == [str(tmp_path / "out" / "checkpoints" / "thesis.txt")]  # which is not there
+    assert thesis.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: {key: value for key, value in c.items() if key != "optimizer_states"},
+        lambda c: c | {"optimizer_states": [{"state": {}, "param_groups": []}]},
+        lambda c: c | {"optimizer_states": [1]},
+        lambda c: c | {"loops": {"fit_loop": 3}},
+        lambda c: c | {"loops": 3},
+        lambda c: c | {"lr_schedulers": [None]},
+        lambda c: c | {"callbacks": [1]},
+        lambda c: c | {"callbacks": {name: {} for name in c["callbacks"]}},
+        lambda c: c | {"pytorch-lightning_version": "x"},
+    ],
+)
+def test_a_checkpoint_with_other_things_in_it(cut, tmp_path, change):
+    with pytest.raises(BadFileError, match=r"last\.ckpt: .*; --restart trains anew") as caught:
+        resume_with(cut, tmp_path / "out", "last", change)
+    assert "\n" not in str(caught.value)
 
 
 def test_max_steps_ends_within_an_epoch_with_a_bundle(catalog, tmp_path, capsys):
@@ -270,17 +389,7 @@ def test_joint_training_resumes_as_if_never_interrupted(mixed, tmp_path, monkeyp
         model=ModelConfig(options=SMALL_MODELS["fast_unet"]),
     )
     train(settings, tmp_path / "whole")
-
-    def stop(task):
-        if task.current_epoch == 2:
-            raise KeyboardInterrupt
-        return original(task)
-
-    original = SegmentTask.on_train_epoch_start
-    monkeypatch.setattr(SegmentTask, "on_train_epoch_start", stop)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train(settings, tmp_path / "cut")
-    monkeypatch.undo()
+    stop_in_epoch(2, monkeypatch, settings, tmp_path / "cut")
     train(settings, tmp_path / "cut")
     steps = [json.loads((tmp_path / name / "metrics.json").read_text())["steps"] for name in ("whole", "cut")]
     assert steps == [12, 12]  # 5 batches an epoch: 2 + 2 + 1

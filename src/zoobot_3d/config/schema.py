@@ -6,11 +6,12 @@ A value out of range is a `ConfigError` that names the key. Files and command li
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.schema import CAMPAIGNS, DEFAULT_MASTER
+from zoobot_3d.schema import CAMPAIGNS, DEFAULT_MASTER, INPUT_PX, SMALLEST_FIELD
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        _at_least("data.input_size", self.input_size, 8)
+        if not INPUT_PX[0] <= self.input_size <= INPUT_PX[1]:
+            raise ConfigError(f"data.input_size: {self.input_size} is not from {INPUT_PX[0]} to {INPUT_PX[1]} pixels")
         _at_least("data.batch_size", self.batch_size, 1)
         _at_least("data.workers", self.workers, 0)
-        if not 0 < self.field_fraction <= 1:
+        if not SMALLEST_FIELD <= self.field_fraction <= 1:
             raise ConfigError(
-                f"data.field_fraction: {self.field_fraction} is not above 0 and at most 1; "
+                f"data.field_fraction: {self.field_fraction} is not from {SMALLEST_FIELD} to 1; "
                 "it is the fraction of the picture's side that the network sees"
             )
         _at_least("data.epoch_size", self.epoch_size, 0)
@@ -257,8 +259,8 @@ class TrainConfig:
         if not 0 <= self.grey <= 1:
             raise ConfigError(f"train.grey: {self.grey} is not in [0, 1]; it is a part of the pictures")
         _at_least("train.frozen_levels", self.frozen_levels, 0)
-        if self.lr <= 0:
-            raise ConfigError(f"train.lr: {self.lr} is not above 0; the default is {type(self).lr}")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"train.lr: {self.lr} is not a number above 0; the default is {type(self).lr}")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"train.warmup: {self.warmup} is not in [0, 1); it is a part of all steps, e.g. 0.05")
         if not 0 <= self.ema < 1:
@@ -308,5 +310,5 @@ class Config:
 
 
 def _at_least(key: str, value: float, least: float) -> None:
-    if value < least:
+    if not value >= least:  # NaN too
         raise ConfigError(f"{key}: {value} is below the least possible value, {least}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -383,7 +383,7 @@ class MaskDataModule(LightningDataModule):
             # Each worker would hold a copy of its own; from memory, stacking a batch costs next to nothing.
             dataset.fill_cache(workers or os.cpu_count() or 1)
             workers = 0
-        return DataLoader(
+        return _Loader(
             dataset,
             batch_size=self.config.batch_size,
             num_workers=workers,
@@ -394,6 +394,18 @@ class MaskDataModule(LightningDataModule):
             generator=torch.Generator(),
             **options,
         )
+
+
+class _Loader(DataLoader[dict[str, Any]]):
+    """A loader that asks for its order when the first batch is asked for, and not before.
+
+    Lightning makes the iterator of a resumed training before it tells the order which epoch it is, and workers would
+    begin to fetch the epoch that is over.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Yield the batches of an epoch."""
+        yield from super().__iter__()
 
 
 def _start_worker(_: int) -> None:

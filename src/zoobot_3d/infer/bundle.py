@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -20,6 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from zoobot_3d import __version__
 from zoobot_3d.errors import BundleError, ConfigError
+from zoobot_3d.infer.bundle_files import (
+    AGAIN,
+    FORMAT_VERSION,
+    INFO_FILE,
+    WEIGHTS_FILE,
+    check_numbers,
+    read_content,
+    read_weights,
+)
 from zoobot_3d.io import write_atomic
 from zoobot_3d.schema import CLASSES
 
@@ -41,16 +49,11 @@ __all__ = [
     "save_info",
 ]
 
-FORMAT_VERSION = 2
-"""Raised whenever an older release could misread a newer bundle: 2 knows temperature and votes, 1 has neither."""
-
 DEFAULT = "default"
 """Stands for the bundle that is part of the package, wherever a bundle's folder is asked for; for a folder of that
 name, write ``./default``. It is made by ``make weights``; see the model card in the documentation."""
 
 _DEFAULT_FOLDER = Path(__file__).parents[1] / "default_bundle"
-
-INFO_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def save_bundle(
     Raises
     ------
     BundleError
-        The folder exists and is no bundle, or `info` does not describe `model`.
+        The folder exists and is no bundle, `info` does not describe `model`, or a weight is not a finite number.
     """
     from safetensors.torch import save
 
@@ -188,6 +191,7 @@ def save_bundle(
     if answers != len(info.votes):
         raise BundleError(f"{final}: the network's vote head has {answers} answers, info names {len(info.votes)}")
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    check_numbers(final, tensors, "train it anew, with a lower learning rate")
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     weights = save(tensors)
@@ -213,7 +217,7 @@ def save_info(path: str | os.PathLike[str], info: BundleInfo) -> None:
     BundleError
         The folder is no bundle, see `load_bundle`, or `info` is of another network.
     """
-    before, checksum, _ = _read_info(Path(path))
+    before, checksum = _read_info(Path(path))
     for key in ("model_name", "model_options", "out_channels", "loss", "votes"):
         if getattr(info, key) != getattr(before, key):
             raise BundleError(f"{os.fspath(path)}: holds a network with another {key}; save it whole with save_bundle")
@@ -246,64 +250,52 @@ def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
     Raises
     ------
     BundleError
-        The folder is missing or no bundle, was written by a newer version, misses or has unknown keys, or its weights
-        are missing, corrupt or do not fit the network it names.
+        The folder is missing or no bundle, was written by a newer version, misses or has unknown keys or values out of
+        range, or its weights are missing, corrupt, not numbers, or do not fit the network it names. Nothing is
+        allocated for a network before its weights were found to fit it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from zoobot_3d.networks import build_model
-    from zoobot_3d.networks.losses import build_loss
-
     folder = bundle_folder(path)
-    info, checksum, _ = _read_info(folder)
-    file = folder / WEIGHTS_FILE
-    try:
-        content = file.read_bytes()
-        weights = load(content)
-    except FileNotFoundError:
-        raise BundleError(f"{file}: is missing; {_AGAIN}") from None
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"{file}: cannot be read ({_one_line(error)}); {_AGAIN}") from None
-    try:
-        model = build_model(info.model_name, info.out_channels, vote_answers=len(info.votes), **info.model_options)
-        loss = build_loss(info.loss)
-    except (ConfigError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder / INFO_FILE}: names a network that cannot be built ({_one_line(error)})") from None
-    if loss.out_channels != info.out_channels:
-        raise BundleError(
-            f"{folder / INFO_FILE}: out_channels is {info.out_channels}, loss {info.loss} needs {loss.out_channels}; "
-            f"{_AGAIN}"
-        )
-    _check_weights(file, weights, model.state_dict())
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {_AGAIN}")
-    model.load_state_dict(weights)
+    info, checksum = _read_info(folder)
+    model, loss = _empty_network(folder / INFO_FILE, info)
+    model.load_state_dict(read_weights(folder, model.state_dict(), checksum), assign=True)
     model.eval()
     model.requires_grad_(False)
     return Bundle(model, loss, info, folder)
 
 
+def _empty_network(file: Path, info: BundleInfo) -> tuple[SegmentationModel, Loss]:
+    """Build a bundle's network without memory for its weights, and its loss.
+
+    Raises
+    ------
+    BundleError
+        They cannot be built, or do not go together.
+    """
+    import torch
+
+    from zoobot_3d.networks import build_model, nearest_size
+    from zoobot_3d.networks.losses import build_loss
+
+    try:
+        loss = build_loss(info.loss)
+        if loss.out_channels != info.out_channels:
+            raise ConfigError(f"out_channels is {info.out_channels}, loss {info.loss} needs {loss.out_channels}")
+        with torch.device("meta"):
+            model = build_model(info.model_name, info.out_channels, vote_answers=len(info.votes), **info.model_options)
+    except (ConfigError, TypeError, ValueError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise BundleError(f"{file}: names a network that cannot be built ({told}); {AGAIN}") from None
+    if info.input_size % model.size_multiple:
+        raise BundleError(
+            f"{file}: input_size is {info.input_size}, not a multiple of {model.size_multiple}, which "
+            f"{info.model_name} needs, such as {nearest_size(info.input_size, model.size_multiple)}; {AGAIN}"
+        )
+    return model, loss
+
+
 def bundle_folder(path: str | os.PathLike[str]) -> Path:
     """Find the folder of a bundle, which is the package's own where `path` is ``"default"``."""
     return _DEFAULT_FOLDER if path == DEFAULT else Path(path)
-
-
-_AGAIN = "copy or train the bundle again"
-_REQUIRED: dict[str, type | tuple[type, ...]] = {
-    "weights_sha256": str,
-    "model_name": str,
-    "model_options": dict,
-    "out_channels": int,
-    "loss": str,
-    "input_size": int,
-    "field_fraction": (int, float),
-    "classes": list,
-    "n_asked": int,
-    "training": dict,
-    "zoobot_3d": str,
-}
-_OPTIONAL: dict[str, type] = {"temperature": list, "votes": list}
 
 
 def _content(info: BundleInfo, checksum: str) -> str:
@@ -312,74 +304,12 @@ def _content(info: BundleInfo, checksum: str) -> str:
     return json.dumps(head | dataclasses.asdict(info), indent=2) + "\n"
 
 
-def _read_info(folder: Path) -> tuple[BundleInfo, str, int]:
-    """Read and check ``bundle.json``: what it says, the checksum of the weights, and its format."""
-    file = folder / INFO_FILE
-    if not folder.is_dir():
-        raise BundleError(f"{folder}: no such folder; give the folder that holds {INFO_FILE}")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(
-            f"{folder}: is not a bundle (no {INFO_FILE}); give the folder `zoobot3d train` wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{file}: cannot be read ({_one_line(error)}); {_AGAIN}") from None
-    if not isinstance(content, dict) or content.pop("format", None) != "zoobot-3d bundle":
-        raise BundleError(f"{file}: is not a zoobot-3d bundle; give the folder `zoobot3d train` wrote")
-    version = content.pop("format_version", None)
-    if not isinstance(version, int):
-        raise BundleError(f"{file}: has no format_version; {_AGAIN}")
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{file}: has format {version}, this zoobot-3d {__version__} reads up to {FORMAT_VERSION}; "
-            "update it: pip install -U zoobot-3d"
-        )
-    if missing := [key for key in _REQUIRED if key not in content]:
-        raise BundleError(f"{file}: misses {', '.join(missing)}; {_AGAIN}")
-    if unknown := [key for key in content if key not in _REQUIRED | _OPTIONAL]:
-        raise BundleError(f"{file}: has unknown keys {', '.join(unknown)}; {_AGAIN}")
-    for key, kind in (_REQUIRED | _OPTIONAL).items():
-        if key not in content:
-            continue
-        if not isinstance(content[key], kind) or isinstance(content[key], bool):
-            raise BundleError(f"{file}: {key} is {content[key]!r}, which is not of the right type; {_AGAIN}")
-    if tuple(content["classes"]) != CLASSES:
-        raise BundleError(f"{file}: classes are {content['classes']}, this package knows {list(CLASSES)}; {_AGAIN}")
-    if not 0 < content["field_fraction"] <= 1 or content["input_size"] < 1:
-        raise BundleError(f"{file}: field_fraction or input_size is out of range; {_AGAIN}")
-    if "temperature" in content and not _usable_temperature(content["temperature"]):
-        raise BundleError(
-            f"{file}: temperature is {content['temperature']}, not a positive number for each of {list(CLASSES)}; "
-            f"{_AGAIN}"
-        )
-    if not all(isinstance(name, str) for name in content.get("votes", [])):
-        raise BundleError(f"{file}: votes are {content['votes']}, not names of columns; {_AGAIN}")
+def _read_info(folder: Path) -> tuple[BundleInfo, str]:
+    """Read and check ``bundle.json``: what it says, and the checksum of the weights."""
+    content = read_content(folder)
     checksum = content.pop("weights_sha256")
-    lists = {key: tuple(content[key]) for key in ("classes", *_OPTIONAL) if key in content}
-    return BundleInfo(**content | lists), checksum, version
-
-
-def _usable_temperature(values: list[Any]) -> bool:
-    return len(values) == len(CLASSES) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-        for value in values
-    )
-
-
-def _check_weights(file: Path, weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Raise `BundleError` at the first tensor that is missing, unknown, or of another shape."""
-    if missing := sorted(wanted.keys() - weights.keys()):
-        raise BundleError(f"{file}: misses {len(missing)} tensors, the first {missing[0]}; {_AGAIN}")
-    if unknown := sorted(weights.keys() - wanted.keys()):
-        raise BundleError(f"{file}: has {len(unknown)} tensors the network has not, the first {unknown[0]}; {_AGAIN}")
-    for name, value in wanted.items():
-        if weights[name].shape != value.shape:
-            raise BundleError(
-                f"{file}: {name} has shape {tuple(weights[name].shape)}, the network named in {INFO_FILE} has "
-                f"{tuple(value.shape)}; {_AGAIN}"
-            )
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+    known = {each.name for each in dataclasses.fields(BundleInfo)}
+    told: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
+    }
+    return BundleInfo(**told), checksum

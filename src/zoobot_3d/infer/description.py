@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import struct
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from zoobot_3d.infer.bundle import DEFAULT, INFO_FILE, WEIGHTS_FILE, BundleInfo, bundle_folder, read_info
+from zoobot_3d.infer.bundle import DEFAULT, BundleInfo, bundle_folder, read_info
+from zoobot_3d.infer.bundle_files import INFO_FILE, WEIGHTS_FILE, count_weights, read_content
 from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 
 __all__ = ["bundle_facts", "describe"]
@@ -18,6 +15,8 @@ __all__ = ["bundle_facts", "describe"]
 _LABELS = {"spiral": "arms", "bar": "bars"}
 _TOLD = ("recipe", "catalogue", "rows", "marked", "init", "date", "commit", "metrics", "calibration")  # in words
 _HASH_LETTERS = 16
+_LONGEST = 500  # letters of a line
+_LARGEST = 10**12  # a count beyond is no count
 
 
 def describe(path: str | os.PathLike[str] = DEFAULT) -> str:
@@ -40,9 +39,12 @@ def describe(path: str | os.PathLike[str] = DEFAULT) -> str:
     """
     facts, info = bundle_facts(path), read_info(path)
     title = "the model that comes with zoobot-3d" if os.fspath(path) == DEFAULT else "a zoobot-3d bundle"
-    lines = [f"{os.fspath(path)}: {title}"]
-    lines += [f"  {name:<13} {value}" for name, value in _facts(info, facts) if value]
-    return "\n".join(lines)
+    return "\n".join([f"{os.fspath(path)}: {title}", *lines_of(info, facts)])
+
+
+def lines_of(info: BundleInfo, facts: Mapping[str, Any]) -> list[str]:
+    """Return a printable line for each fact that is known."""
+    return [f"  {name:<13} {_printable(value)}" for name, value in _facts(info, facts) if value]
 
 
 def bundle_facts(path: str | os.PathLike[str] = DEFAULT) -> dict[str, Any]:
@@ -64,11 +66,10 @@ def bundle_facts(path: str | os.PathLike[str] = DEFAULT) -> dict[str, Any]:
     BundleError
         As in `describe`.
     """
-    read_info(path)  # refuses what is no bundle
     folder = bundle_folder(path)
-    facts: dict[str, Any] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    facts = read_content(folder)
     size = sum(file.stat().st_size for file in (folder / INFO_FILE, folder / WEIGHTS_FILE) if file.is_file())
-    return facts | {"path": os.fspath(folder), "bytes": size, "n_weights": _count_weights(folder / WEIGHTS_FILE)}
+    return facts | {"path": os.fspath(folder), "bytes": size, "n_weights": count_weights(folder)}
 
 
 def _facts(info: BundleInfo, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -95,9 +96,8 @@ def _facts(info: BundleInfo, facts: Mapping[str, Any]) -> Iterator[tuple[str, st
 
 
 def _trained_on(training: Mapping[str, Any]) -> str:
-    rows = training.get("rows") or training.get("marked")
-    parts = []
-    if isinstance(rows, Mapping) and "train" in rows:
+    rows, parts = _counts(training, "rows") or _counts(training, "marked"), []
+    if "train" in rows:
         splits = (("val", "for validation"), ("test", "for tests"))
         others = [f"{rows[key]:,} {name}" for key, name in splits if rows.get(key)]
         parts.append(f"{rows['train']:,} galaxies" + (f" ({', '.join(others)})" if others else ""))
@@ -112,13 +112,13 @@ def _trained_on(training: Mapping[str, Any]) -> str:
 
 def _quality(training: Mapping[str, Any]) -> str:
     """Scores on test galaxies, or on validation galaxies where there were no others."""
-    metrics, rows = training.get("metrics"), training.get("rows")
+    metrics, rows = training.get("metrics"), _counts(training, "rows")
     if not isinstance(metrics, Mapping):
         return "not measured"
     for split, name in (("test", "test"), ("val", "validation")):
         scores = metrics.get(split)
         if isinstance(scores, Mapping):
-            count = f"{rows[split]:,} " if isinstance(rows, Mapping) and rows.get(split) else ""
+            count = f"{rows[split]:,} " if rows.get(split) else ""
             told = [
                 f"{label} {', '.join(_number(scores.get(f'{c}_{key}'), digits) for c in CLASSES)}"
                 for label, key, digits in (("IoU at > 0.2", "iou_0.2", 2), ("mean absolute error", "mae", 4))
@@ -132,10 +132,24 @@ def _calibration(info: BundleInfo) -> str:
         return "none"
     pairs = zip(info.classes, info.temperature, strict=True)
     told = f"temperature {', '.join(f'{_LABELS[name]} {value:.3f}' for name, value in pairs)}"
-    errors = info.training.get("calibration", {}).get("error_after")
+    calibration = info.training.get("calibration")
+    errors = calibration.get("error_after") if isinstance(calibration, Mapping) else None
     if isinstance(errors, list) and len(errors) == len(CLASSES):
         told += f"; calibration error {', '.join(_number(value, 3) for value in errors)}"
     return told
+
+
+def _counts(training: Mapping[str, Any], key: str) -> dict[str, int]:
+    """Return those entries of a mapping that are counts: what a bundle says of its training may be anything."""
+    found = training.get(key)
+    entries = found.items() if isinstance(found, Mapping) else ()
+    return {str(name): value for name, value in entries if type(value) is int and 0 <= value < _LARGEST}
+
+
+def _printable(text: str) -> str:
+    """Spell out what would steer a terminal or cannot be printed, and cut what is too long to read."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST])
+    return shown + ("..." if len(text) > _LONGEST else "")
 
 
 def _count(number: int) -> str:
@@ -143,17 +157,4 @@ def _count(number: int) -> str:
 
 
 def _number(value: object, digits: int) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "-"
-
-
-def _count_weights(file: Path) -> int | None:
-    """Count the numbers in a safetensors file by its header: 8 bytes of length, then JSON. None if unreadable."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > file.stat().st_size:
-                return None
-            header = json.loads(stream.read(length))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
-        return None
+    return f"{value:.{digits}f}" if isinstance(value, int | float) and abs(value) < _LARGEST else "-"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import pickle
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from torch import Tensor
 
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.infer.bundle import BundleInfo, save_bundle
+from zoobot_3d.infer.bundle_files import check_numbers
+from zoobot_3d.infer.checkpoint_file import read_checkpoint
 from zoobot_3d.networks import build_model, nearest_size
 from zoobot_3d.networks.published_unet import PUBLISHED_DROPOUTS, PUBLISHED_MULTIPLIERS, PUBLISHED_WIDTH
-from zoobot_3d.schema import CLASSES
+from zoobot_3d.schema import CLASSES, INPUT_PX, SMALLEST_FIELD
 
 __all__ = ["PUBLISHED_FIELD_FRACTION", "PUBLISHED_INPUT_SIZE", "import_checkpoint"]
 
@@ -77,32 +79,42 @@ def import_checkpoint(
     ------
     BadFileError
         The file is missing, no checkpoint, holds pickled objects other than tensors and plain values, or parameters are
-        missing, unknown or of a wrong shape.
+        missing, unknown, of a wrong shape or type, or not numbers.
     ConfigError
         ``input_size`` or ``field_fraction`` is out of range.
     """
     file = Path(file)
-    if not 0 < field_fraction <= 1:
-        raise ConfigError(f"field_fraction: {field_fraction} is not above 0 and at most 1; it is part of a side")
+    if not SMALLEST_FIELD <= field_fraction <= 1:
+        raise ConfigError(f"field_fraction: {field_fraction} is not from {SMALLEST_FIELD} to 1; it is part of a side")
     checkpoint = _read(file)
     weights, prefix = _published_names(file, checkpoint["state_dict"])
     hyper = checkpoint.get("hyper_parameters")
     hyper = dict(hyper) if isinstance(hyper, Mapping) else {}
     options = _network(weights, hyper)
-    model = build_model("published_unet", len(CLASSES), **options)
+    try:
+        with torch.device("meta"):  # no memory until the weights are known to fit
+            model = build_model("published_unet", len(CLASSES), **options)
+    except ConfigError as error:
+        raise BadFileError(file, f"holds no published U-Net ({error})", "only that can be imported") from None
     _check(file, weights, {_published_name(name): value for name, value in model.state_dict().items()}, prefix)
     if input_size is None:
         said = hyper.get("input_size")
-        input_size = said if isinstance(said, int) and said > 0 else PUBLISHED_INPUT_SIZE
-    if input_size < 1 or input_size % model.size_multiple:
+        input_size = said if type(said) is int and INPUT_PX[0] <= said <= INPUT_PX[1] else PUBLISHED_INPUT_SIZE
+    if not INPUT_PX[0] <= input_size <= INPUT_PX[1]:
+        raise ConfigError(f"input_size: {input_size} is not from {INPUT_PX[0]} to {INPUT_PX[1]} pixels")
+    if input_size % model.size_multiple:
         raise ConfigError(
             f"input_size: {input_size} is not a multiple of {model.size_multiple}, which this network needs; "
             f"use {nearest_size(input_size, model.size_multiple)}"
         )
     loss = hyper.get("seg_loss_metric", "l1")
     if loss not in _SAME_LOSS:
-        raise BadFileError(file, f"was trained with the loss {loss!r}", f"import one trained with {_SAME_LOSS[0]}")
-    model.load_state_dict({name: weights[_published_name(name)] for name in model.state_dict()})
+        raise BadFileError(
+            file, f"was trained with the loss {reprlib.repr(loss)}", f"import one trained with {_SAME_LOSS[0]}"
+        )
+    state = {name: weights[_published_name(name)].to(value.dtype) for name, value in model.state_dict().items()}
+    check_numbers(file, state, "only a network that was trained to its end can be imported")
+    model.load_state_dict(state, assign=True)
     info = BundleInfo(
         model_name="published_unet",
         model_options=model.options,
@@ -121,26 +133,10 @@ def import_checkpoint(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Read a checkpoint, refusing whatever could run code."""
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise BadFileError(file, "no such file", "give a Lightning checkpoint, *.ckpt") from None
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused is None:
-            raise BadFileError(file, "is not a PyTorch checkpoint", "give a Lightning checkpoint, *.ckpt") from None
-        raise BadFileError(
-            file,
-            f"holds an object of {refused[1]}, which may run code when read, and so was not read",
-            "if you trust the file, load it where you trust it and save anew its state_dict, and its hyper_parameters "
-            "as plain lists and numbers",
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise BadFileError(
-            file, f"cannot be read as a checkpoint ({_one_line(error)})", "download or copy it again"
-        ) from None
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), Mapping):
+    """Read a checkpoint that holds weights."""
+    checkpoint = read_checkpoint(file)
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise BadFileError(file, "has no state_dict", "give a Lightning checkpoint, *.ckpt")
     return checkpoint
 
@@ -176,7 +172,7 @@ def _network(weights: Mapping[str, Any], hyper: Mapping[str, Any]) -> dict[str, 
     widths: dict[int, int] = {}
     for name, value in weights.items():
         level = _LEVEL.match(name)
-        if level and isinstance(value, Tensor) and value.ndim:
+        if level and len(level[1]) < 3 and isinstance(value, Tensor) and value.ndim:
             widths.setdefault(int(level[1]), len(value))
     known = [width for width in widths.values() if width]
     unit = math.gcd(*known) if known else PUBLISHED_WIDTH
@@ -194,7 +190,7 @@ def _network(weights: Mapping[str, Any], hyper: Mapping[str, Any]) -> dict[str, 
 
 
 def _check(file: Path, weights: Mapping[str, Any], wanted: Mapping[str, Tensor], prefix: str) -> None:
-    """Raise `BadFileError` with all that is missing, unknown or of a wrong shape."""
+    """Raise `BadFileError` with all that is missing, unknown or of a wrong shape or type."""
     shapes = [
         f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
         for name, value in wanted.items()
@@ -202,11 +198,21 @@ def _check(file: Path, weights: Mapping[str, Any], wanted: Mapping[str, Tensor],
     ]
     missing = [name for name in wanted if not isinstance(weights.get(name), Tensor)]
     unknown = [name for name in weights if name not in wanted]
+    kinds = [
+        f"{name} {str(weights[name].dtype).removeprefix('torch.')}"
+        for name, value in wanted.items()
+        if isinstance(weights.get(name), Tensor) and not _is_exact(weights[name].dtype, value.dtype)
+    ]
     found = [
         f"{len(names)} parameters {what}: "
         + ", ".join(f"{prefix}{name}" if name[0] != "/" else name[1:] for name in names[:_LISTED])
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        for what, names in (
+            ("missing", missing),
+            ("unknown", unknown),
+            ("of another shape", shapes),
+            ("of another type", kinds),
+        )
         if names
     ]
     if found:
@@ -218,6 +224,11 @@ def _published_name(name: str) -> str:
     return re.sub(r"^head\.", "decoder.final_conv.", name)
 
 
+def _is_exact(given: torch.dtype, wanted: torch.dtype) -> bool:
+    """Tell whether numbers of one type are the same in the other."""
+    return given == wanted or (wanted == torch.float32 and given in (torch.float16, torch.bfloat16))
+
+
 def _equal(first: Any, second: Any) -> bool:
     return isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second)
 
@@ -227,8 +238,4 @@ def _are_rates(values: Sequence[Any], length: int) -> bool:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:200]
+    return value if type(value) is int and 0 <= value < 2**63 else None

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoobot_3d.errors import ConfigError
+from zoobot_3d.errors import BundleError, ConfigError
 from zoobot_3d.infer.bundle import DEFAULT, Bundle, load_bundle
 from zoobot_3d.infer.field import FIELDS, Field, Window, galaxy_window
 from zoobot_3d.infer.picture import check_picture, outside_field
@@ -407,7 +407,10 @@ class _Member:
     def predict(self, views: Tensor, uncertain: bool) -> tuple[Tensor, Tensor | None]:
         """Predict fractions and, if asked for and known, their variance."""
         raw = self.model(views)
-        return self.bundle.fraction(raw).float(), self.bundle.variance(raw) if uncertain else None
+        mean = self.bundle.fraction(raw).float()
+        if not mean.isfinite().all():  # finite weights may be too large; NaN would pass for "outside the field"
+            raise BundleError(f"{self.bundle.path}: the network's answer is not a number; train the bundle again")
+        return mean, self.bundle.variance(raw) if uncertain else None
 
     def vote(self, views: Tensor) -> Tensor:
         """Predict concentrations (B, answers) with the vote head."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.io import atomic_path
 from zoobot_3d.learn.task import SegmentTask
 
-__all__ = ["AtomicCheckpoints", "Limit", "Progress", "running_mean"]
+__all__ = ["AtomicCheckpoints", "Limit", "Progress", "SameFolder", "running_mean"]
 
 
 class Limit(Callback):
@@ -30,11 +31,17 @@ class Limit(Callback):
     ----------
     max_steps : int
         Steps of the optimizer; -1 for no limit.
+
+    Attributes
+    ----------
+    began : bool
+        Whether training has begun, with all that a checkpoint brought.
     """
 
     def __init__(self, max_steps: int) -> None:
         self.max_steps = max_steps
         self._before, self._started = 0.0, time.monotonic()
+        self.began = False
 
     @property
     def elapsed(self) -> float:
@@ -42,8 +49,8 @@ class Limit(Callback):
         return self._before + time.monotonic() - self._started
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._started = time.monotonic()
+        """Start the clock; a checkpoint, if there is one, has been taken over."""
+        self._started, self.began = time.monotonic(), True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,6 +66,34 @@ class Limit(Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from a checkpoint."""
         self._before = state_dict["elapsed"]
+
+
+class SameFolder(Callback):
+    """Lets a training go on in a folder that was moved: Lightning would forget which checkpoint was the best.
+
+    A checkpoint holds paths of others, of which only the names count here: they may be a stranger's, and Lightning
+    removes the file of a checkpoint that a better one follows.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = os.path.realpath(folder)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put this folder in the place of the one that the checkpoint was written in."""
+        for state in checkpoint.get("callbacks", {}).values():
+            if "best_k_models" in state:
+                state["dirpath"] = self.folder
+                state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
+                for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                    state[key] = self._here(state[key])
+
+    def _here(self, path: str) -> str:
+        return os.path.join(self.folder, Path(path).name) if path else ""  # noqa: PTH118 - as Lightning spells it
 
 
 class Progress(Callback):

@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -40,11 +39,12 @@ from zoobot_3d.config.reading import config_to_yaml, differing_keys
 from zoobot_3d.config.schema import Config
 from zoobot_3d.dataset.data import MaskDataModule
 from zoobot_3d.dataset.sample import MASK_VOLUNTEERS
-from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
+from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.infer.bundle import BundleInfo, load_bundle, save_bundle
 from zoobot_3d.io import atomic_path, write_atomic
 from zoobot_3d.learn.calibration import calibrate
-from zoobot_3d.learn.callbacks import AtomicCheckpoints, Limit, Progress, running_mean
+from zoobot_3d.learn.callbacks import AtomicCheckpoints, Limit, Progress, SameFolder, running_mean
+from zoobot_3d.learn.checkpoints import ANEW, check_resumable, read_training_checkpoint
 from zoobot_3d.learn.finetune import start_from
 from zoobot_3d.learn.loggers import ExampleImages, build_loggers, check_logger, close_loggers
 from zoobot_3d.learn.settings import load_config
@@ -141,7 +141,7 @@ def _train(config: Config, out: Path, resume: bool, callbacks: Sequence[Callback
         _claim(config, out, anew=not resume)
         trainer.loggers = build_loggers(config, out)
     try:
-        _fit(trainer, task, data, last if going_on else None)
+        _fit(trainer, task, data, limit, last if going_on else None)
     finally:
         close_loggers(trainer.loggers)
     if trainer.is_global_zero:
@@ -210,7 +210,7 @@ def _trainer(config: Config, out: Path, companions: Sequence[Callback]) -> Train
     checkpoint = ModelCheckpoint(
         out / "checkpoints", "best", monitor="val_loss", mode="min", save_last=True, enable_version_counter=False
     )
-    callbacks: list[Callback] = [*companions, checkpoint]
+    callbacks: list[Callback] = [*companions, SameFolder(out / "checkpoints"), checkpoint]
     if settings.patience:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience, mode="min"))
     if settings.ema:
@@ -236,14 +236,19 @@ def _trainer(config: Config, out: Path, companions: Sequence[Callback]) -> Train
     )
 
 
-def _fit(trainer: Trainer, task: SegmentTask, data: MaskDataModule, last: Path | None) -> None:
+def _fit(trainer: Trainer, task: SegmentTask, data: MaskDataModule, limit: Limit, last: Path | None) -> None:
     """Train, from a checkpoint if there is one; afterwards all processes know of all galaxies that failed."""
     if last is not None:
-        try:
-            torch.load(last, map_location="meta", weights_only=True, mmap=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):
-            raise BadFileError(last, "is not a checkpoint that can be resumed", "--restart trains anew") from None
-    trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+        check_resumable(last, task)
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+    except Zoobot3DError:
+        raise
+    except Exception as error:
+        if last is None or limit.began:
+            raise
+        what = f"cannot be resumed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise BadFileError(last, what, ANEW) from error
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shares: list[dict[str, str]] = [{}] * trainer.world_size
         torch.distributed.all_gather_object(shares, data.failures)
@@ -261,7 +266,7 @@ def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data
     best = out / "checkpoints" / "best.ckpt"
     if not best.is_file() or not math.isfinite(float(trainer.callback_metrics.get("val_loss", 0.0))):
         raise ConfigError(f"{out}: the loss became NaN or infinite; lower train.lr ({config.train.lr}) and train anew")
-    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    checkpoint = read_training_checkpoint(best, task)
     task.load_state_dict(checkpoint["state_dict"])
     scorer = Trainer(
         accelerator=config.train.accelerator,
@@ -285,7 +290,7 @@ def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data
         "marked": {name: int(dataset.marked.sum()) for name, dataset in data.datasets.items()},
         "left_out": len(data.failures),
         "epochs": trainer.current_epoch,
-        "best_epoch": int(checkpoint["epoch"]),
+        "best_epoch": checkpoint["epoch"],
         "steps": trainer.global_step,
         "train_minutes": round(limit.elapsed / 60, 2),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

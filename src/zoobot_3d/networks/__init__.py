@@ -8,6 +8,7 @@ Public: `build_model`, `MODEL_NAMES`, `losses.build_loss`, `metrics`, `augment.A
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,20 @@ __all__ = [
     "model_options",
     "nearest_size",
 ]
+
+MAX_LEVELS = 8
+"""Resolutions of a network; the sides of its pictures are multiples of 2 to about this power."""
+
+OPTION_LIMITS: dict[str, tuple[float, float]] = {
+    "widths": (1, 4096),
+    "depths": (0, 64),
+    "width": (1, 4096),
+    "multipliers": (1, 64),
+    "dropouts": (0.0, 1.0),
+    "relu_output": (False, True),
+}
+"""Least and largest value of each option, or of each item of one that is a list: a network beyond is no network, but a
+wrong number that would fill the memory."""
 
 _ModelClass = type[FastUNet] | type[MobileUNet] | type[PublishedUNet]
 
@@ -112,6 +127,8 @@ def build_model(
     unknown = sorted(set(options) - set(valid))
     if unknown:
         raise ConfigError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(valid)}")
+    for key, value in options.items():
+        _check_option(f"{name}: {key}", value, valid[key], *OPTION_LIMITS[key])
     if out_channels < 1:
         raise ConfigError(f"out_channels is {out_channels}; give 1 or more")
     if initial_raw is not None and len(initial_raw) != out_channels:
@@ -122,3 +139,18 @@ def build_model(
     if vote_answers:
         model.add_vote_head(vote_answers, vote_dropout)
     return model
+
+
+def _check_option(name: str, value: Any, default: Any, least: float, most: float) -> None:
+    """Raise `ConfigError` if an option is not of its default's type, or out of range."""
+    if isinstance(default, list):
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_LEVELS:
+            raise ConfigError(f"{name} is {reprlib.repr(value)}; give a list of 1 to {MAX_LEVELS} numbers")
+        for item in value:
+            _check_option(name, item, default[0], least, most)
+        return
+    fit = (int, float) if isinstance(default, float) else (type(default),)
+    if type(value) not in fit or not least <= value <= most:
+        kind = {bool: "true or false", int: f"a whole number from {least} to {most}"}
+        words = kind.get(type(default), f"a number from {least} to {most}")
+        raise ConfigError(f"{name} is {reprlib.repr(value)}; give {words}")
