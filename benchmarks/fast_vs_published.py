@@ -32,7 +32,7 @@ from zoobot_3d import __version__
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.infer.bundle import load_bundle
-from zoobot_3d.learn.train import train
+from zoobot_3d.learn.train import TIMES, train
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.simulate.survey import simulate_survey
 
@@ -84,7 +84,7 @@ def run(config: Config, key: dict[str, Any], work: Path) -> dict[str, Any]:
     training = bundle.info.training
     return key | {
         "parameters": sum(p.numel() for p in bundle.model.parameters()),
-        "train_minutes": training["train_minutes"],
+        "train_minutes": round(json.loads((folder / TIMES).read_text())["minutes"], 2),
         "best_epoch": training["best_epoch"],
         "test_galaxies": training["rows"]["test"],
         "test": training["metrics"]["test"],

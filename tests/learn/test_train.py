@@ -1,3 +1,4 @@
+import datetime
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from zoobot_3d.io import write_parquet
 from zoobot_3d.learn.callbacks import AtomicCheckpoints
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.task import SegmentTask
-from zoobot_3d.learn.train import train
+from zoobot_3d.learn.train import TIMES, train
 from zoobot_3d.schema import vote_columns
 
 TINY = ModelConfig(options={"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]})
@@ -143,13 +144,71 @@ def stop_in_epoch(epoch, monkeypatch, settings, out):
             train(settings, out)
 
 
-def test_interrupted_and_resumed_is_as_never_interrupted(trained, tmp_path, monkeypatch):
+def without_logs(out):
+    """Files of a run and what is in them: bytes, but of checkpoints values, which can be pickled in several ways."""
+    names = {str(path.relative_to(out)): path for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        name: repr(values(torch.load(file, weights_only=True))) if file.suffix == ".ckpt" else file.read_bytes()
+        for name, file in names.items()
+        if not name.startswith("logs/")
+    }
+
+
+def values(content):
+    """Lists in the place of tensors, so that they compare."""
+    if isinstance(content, torch.Tensor):
+        return content.tolist()
+    if isinstance(content, dict):
+        return {key: values(value) for key, value in content.items()}
+    return [values(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("data", [{}, {"cache": "none", "workers": 2}], ids=["alone", "workers"])
+def test_interrupted_and_resumed_is_as_never_interrupted(trained, tmp_path, monkeypatch, data, epoch):
+    """Every file but logs has the same content; the resumed folder was moved in between."""
     settings, whole = trained
-    stop_in_epoch(2, monkeypatch, settings, tmp_path)
-    assert not (tmp_path / "bundle").exists()
+    settings = replace(settings, data=replace(settings.data, **data))
+    stop_in_epoch(epoch, monkeypatch, settings, tmp_path / "before")
+    assert not (tmp_path / "before" / "bundle").exists()
+    (tmp_path / "before").rename(tmp_path / "after")
+    train(settings, tmp_path / "after")
+    assert history(tmp_path / "after") == history(whole)
+    found, expected = without_logs(tmp_path / "after"), without_logs(whole)
+    assert set(found) == {
+        *("bundle/bundle.json", "bundle/weights.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *("config.yaml", "metrics.json"),
+    }
+    differ = {name for name in expected if found[name] != expected[name]}
+    assert differ <= ({"config.yaml"} if data else set())  # which says how many workers there are
+
+
+def test_times_are_in_the_logs_alone(trained, tmp_path, monkeypatch):
+    settings, whole = trained
+    times = json.loads((whole / TIMES).read_text())
+    assert datetime.datetime.fromisoformat(times["began"]).utcoffset() == datetime.timedelta(0)
+    assert 0 < times["minutes"] < 10
+    told = (whole / "bundle" / "bundle.json").read_text() + (whole / "metrics.json").read_text()
+    assert times["began"][:10] not in told and "minutes" not in told
+    stop_in_epoch(3, monkeypatch, settings, tmp_path)
+    (tmp_path / TIMES).write_text('{"began": "2020-01-01T00:00:00+00:00", "minutes": 1000}')
     train(settings, tmp_path)
-    assert history(tmp_path) == pytest.approx(history(whole), rel=1e-5)
-    assert torch.allclose(weights(tmp_path / "bundle"), weights(whole / "bundle"), rtol=1e-4, atol=1e-6)
+    again = json.loads((tmp_path / TIMES).read_text())
+    assert again["began"] == "2020-01-01T00:00:00+00:00" and 1000 < again["minutes"] < 1010
+
+
+def test_galaxies_left_out_before_an_interruption_are_listed(tmp_path, monkeypatch):
+    """Killed while it is scored, after its last epoch: no training galaxy is read again."""
+    catalog = make_survey(tmp_path / "survey", n=16, size=64)
+    (tmp_path / "survey" / "jpg" / "g00.jpg").write_bytes(b"no picture")
+    settings = config(catalog)
+    train(settings, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for name in ("bundle/bundle.json", "bundle/weights.safetensors", "metrics.json", "failed.csv"):
+        (tmp_path / "cut" / name).unlink()
+    train(settings, tmp_path / "cut")
+    assert without_logs(tmp_path / "cut") == without_logs(tmp_path / "whole")
+    assert len(pd.read_csv(tmp_path / "cut" / "failed.csv")) == 1
 
 
 def test_kill_9_and_the_same_command(catalog, tmp_path):
@@ -184,7 +243,7 @@ def test_killed_while_writing_a_checkpoint_leaves_the_old_one(catalog, tmp_path,
 
     def save(checkpoint, file):
         if len(written) == 3:
-            file.write_bytes(b"half a check")
+            file.write(b"half a check")
             raise KeyboardInterrupt
         written.append(file)
         original(checkpoint, file)

@@ -347,6 +347,15 @@ class MaskDataModule(LightningDataModule):
             )
         return batch
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the galaxies that were left out so far."""
+        return {"failures": dict(self.failures), "any_read": self._any_read}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.failures = {str(name): str(reason) for name, reason in state_dict["failures"].items()}
+        self._any_read = bool(state_dict["any_read"])
+
     def _train_order(self, marked: NDArray[np.bool_], groups: NDArray[np.str_]) -> EpochOrder:
         """Order of the training galaxies, of which some are marked, or belong to groups that have a share."""
         config = self.config

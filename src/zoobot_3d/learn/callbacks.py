@@ -6,6 +6,8 @@ Knows Lightning; must not know data, losses or bundles.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
 import os
 import time
 from collections.abc import Callable
@@ -18,14 +20,14 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from zoobot_3d.compute.progress import progress_bar
-from zoobot_3d.io import atomic_path
+from zoobot_3d.io import atomic_path, write_atomic
 from zoobot_3d.learn.task import SegmentTask
 
-__all__ = ["AtomicCheckpoints", "Limit", "Progress", "SameFolder", "running_mean"]
+__all__ = ["AtomicCheckpoints", "Clock", "Limit", "Progress", "SameFolder", "running_mean"]
 
 
 class Limit(Callback):
-    """Stops after a number of steps, with a last validation, and measures the time of training over resumed runs.
+    """Stops after a number of steps, with a last validation.
 
     Parameters
     ----------
@@ -40,17 +42,11 @@ class Limit(Callback):
 
     def __init__(self, max_steps: int) -> None:
         self.max_steps = max_steps
-        self._before, self._started = 0.0, time.monotonic()
         self.began = False
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training so far."""
-        return self._before + time.monotonic() - self._started
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a checkpoint, if there is one, has been taken over."""
-        self._started, self.began = time.monotonic(), True
+        """Take note."""
+        self.began = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,20 +55,41 @@ class Limit(Callback):
         if 0 < self.max_steps <= trainer.global_step:
             trainer.should_stop = True
 
-    def state_dict(self) -> dict[str, float]:
-        """Return what a checkpoint keeps."""
-        return {"elapsed": self.elapsed}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from a checkpoint."""
-        self._before = state_dict["elapsed"]
+class Clock(Callback):
+    """Logs when a training began and how long it took, over resumed runs: times belong into no other file.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        JSON with ``began`` (UTC) and ``minutes``, which is written after each epoch.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._began, self._before, self._started = "", 0.0, time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, where an earlier run stopped it."""
+        self._started = time.monotonic()
+        try:
+            told = json.loads(self.file.read_text(encoding="utf-8"))
+            self._began, self._before = str(told["began"]), float(told["minutes"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            self._began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the time down."""
+        if trainer.is_global_zero:
+            minutes = round(self._before + (time.monotonic() - self._started) / 60, 3)
+            write_atomic(self.file, json.dumps({"began": self._began, "minutes": minutes}) + "\n")
 
 
 class SameFolder(Callback):
     """Lets a training go on in a folder that was moved: Lightning would forget which checkpoint was the best.
 
-    A checkpoint holds paths of others, of which only the names count here: they may be a stranger's, and Lightning
-    removes the file of a checkpoint that a better one follows.
+    Lightning writes paths of other checkpoints into each. Here they are written as names, and of those that are read
+    only the names count: they may be a stranger's, and Lightning removes the file that a better checkpoint replaces.
 
     Parameters
     ----------
@@ -83,17 +100,25 @@ class SameFolder(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = os.path.realpath(folder)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write names and no folder."""
+        self._move(checkpoint, "")
+
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put this folder in the place of the one that the checkpoint was written in."""
+        self._move(checkpoint, self.folder)
+
+    @staticmethod
+    def _move(checkpoint: dict[str, Any], folder: str) -> None:
+        def there(path: str) -> str:
+            return os.path.join(folder, Path(path).name) if path else ""  # noqa: PTH118 - as Lightning spells it
+
         for state in checkpoint.get("callbacks", {}).values():
             if "best_k_models" in state:
-                state["dirpath"] = self.folder
-                state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
+                state["dirpath"] = folder
+                state["best_k_models"] = {there(path): score for path, score in state["best_k_models"].items()}
                 for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-                    state[key] = self._here(state[key])
-
-    def _here(self, path: str) -> str:
-        return os.path.join(self.folder, Path(path).name) if path else ""  # noqa: PTH118 - as Lightning spells it
+                    state[key] = there(state[key])
 
 
 class Progress(Callback):
@@ -140,9 +165,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write under a temporary name in the same folder, sync, rename."""
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        """Write under a temporary name in the same folder, sync, rename; given a name, torch would write it inside."""
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

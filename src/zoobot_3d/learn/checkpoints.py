@@ -65,9 +65,8 @@ def check_resumable(file: Path, task: nn.Module) -> None:
         raise BadFileError(file, f"is no checkpoint of a training: it has no {', '.join(missing)}", ANEW)
     states = checkpoint["callbacks"].items() if isinstance(checkpoint["callbacks"], Mapping) else ()
     known = [str(key) for key, state in states if isinstance(state, Mapping) and state]
-    for name in ("Limit", "ModelCheckpoint"):
-        if not any(key.startswith(name) for key in known):
-            raise BadFileError(file, f"is no checkpoint of a training: its callbacks have no state of {name}", ANEW)
+    if not any(key.startswith("ModelCheckpoint") for key in known):
+        raise BadFileError(file, "is no checkpoint of a training: it does not say which was the best", ANEW)
 
 
 def _check_state(file: Path, key: str, state: Any, wanted: Mapping[str, Tensor]) -> None:

@@ -4,6 +4,8 @@ Puts data, task and Lightning's trainer together and writes what they give into 
 
     config.yaml  checkpoints/{last,best}.ckpt  logs/{csv,tensorboard,wandb}  failed.csv  bundle/  metrics.json
 
+Only ``logs/`` knows times: all else is the same whether a run was interrupted or not.
+
 Several processes, on one machine or many, call it alike; the first one writes.
 
 Knows nothing of how a step is made (`zoobot_3d.learn.task`) or a picture read (`zoobot_3d.dataset.data`).
@@ -12,7 +14,6 @@ Knows nothing of how a step is made (`zoobot_3d.learn.task`) or a picture read (
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import logging
 import math
@@ -43,7 +44,7 @@ from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DEr
 from zoobot_3d.infer.bundle import BundleInfo, load_bundle, save_bundle
 from zoobot_3d.io import atomic_path, write_atomic
 from zoobot_3d.learn.calibration import calibrate
-from zoobot_3d.learn.callbacks import AtomicCheckpoints, Limit, Progress, SameFolder, running_mean
+from zoobot_3d.learn.callbacks import AtomicCheckpoints, Clock, Limit, Progress, SameFolder, running_mean
 from zoobot_3d.learn.checkpoints import ANEW, check_resumable, read_training_checkpoint
 from zoobot_3d.learn.finetune import start_from
 from zoobot_3d.learn.loggers import ExampleImages, build_loggers, check_logger, close_loggers
@@ -53,7 +54,10 @@ from zoobot_3d.networks import build_model, nearest_size
 from zoobot_3d.networks.losses import DirichletMultinomialLoss, build_loss
 from zoobot_3d.schema import answers_per_question, vote_columns
 
-__all__ = ["FREE_TO_CHANGE", "train"]
+__all__ = ["FREE_TO_CHANGE", "TIMES", "train"]
+
+TIMES = "logs/times.json"
+"""When a training began, and how many minutes it took."""
 
 FREE_TO_CHANGE = (  # where and how fast a run goes may change when it is resumed; what it learns may not
     "data.root",
@@ -136,7 +140,7 @@ def _train(config: Config, out: Path, resume: bool, callbacks: Sequence[Callback
     data = MaskDataModule(config.data, config.train.seed, progress=config.train.progress)
     data.setup()
     limit = Limit(config.train.max_steps)
-    trainer = _trainer(config, out, [limit, *callbacks, ExampleImages(data)])
+    trainer = _trainer(config, out, [limit, Clock(out / TIMES), *callbacks, ExampleImages(data)])
     if trainer.is_global_zero:
         _claim(config, out, anew=not resume)
         trainer.loggers = build_loggers(config, out)
@@ -145,7 +149,7 @@ def _train(config: Config, out: Path, resume: bool, callbacks: Sequence[Callback
     finally:
         close_loggers(trainer.loggers)
     if trainer.is_global_zero:
-        _finish(config, out, trainer, task, data, limit)
+        _finish(config, out, trainer, task, data)
 
 
 def _check_same(config: Config, out: Path) -> None:
@@ -261,7 +265,7 @@ def _fit(trainer: Trainer, task: SegmentTask, data: MaskDataModule, limit: Limit
         )
 
 
-def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data: MaskDataModule, limit: Limit) -> None:
+def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data: MaskDataModule) -> None:
     """Score the best weights on validation and test, and write bundle and metrics."""
     best = out / "checkpoints" / "best.ckpt"
     if not best.is_file() or not math.isfinite(float(trainer.callback_metrics.get("val_loss", 0.0))):
@@ -292,8 +296,6 @@ def _finish(config: Config, out: Path, trainer: Trainer, task: SegmentTask, data
         "epochs": trainer.current_epoch,
         "best_epoch": checkpoint["epoch"],
         "steps": trainer.global_step,
-        "train_minutes": round(limit.elapsed / 60, 2),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),
     }
     if config.train.init is not None:
