@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Plan:
         Galaxies of the input that had failed in earlier runs.
     """
 
-    todo: list[tuple[int, list[Any]]]
+    todo: list[tuple[int, pd.DataFrame]]
     kept: int
     known: pd.DataFrame
     changed: int
@@ -108,19 +109,20 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     )
 
 
-def _again(galaxies: pd.DataFrame, home: NDArray[Any]) -> Iterator[tuple[int, list[Any]]]:
+def _again(galaxies: pd.DataFrame, home: NDArray[Any]) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield shards that hold rows to predict again."""
-    for number in sorted({int(value) for value in home}):
-        yield number, list(galaxies[home == number].itertuples(index=False))
+    shards = home.astype(int)
+    for number in np.unique(shards):
+        yield int(number), galaxies[shards == number]
 
 
-def _new(galaxies: pd.DataFrame, taken: set[int], shard_size: int) -> Iterator[tuple[int, list[Any]]]:
+def _new(galaxies: pd.DataFrame, taken: set[int], shard_size: int) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield new shards under the numbers that are free."""
     number = 0
     for start in range(0, len(galaxies), shard_size):
         while number in taken:
             number += 1
-        yield number, list(galaxies.iloc[start : start + shard_size].itertuples(index=False))
+        yield number, galaxies.iloc[start : start + shard_size]
         number += 1
 
 

@@ -219,14 +219,12 @@ class _Run:
         predicted = repaired = 0
         with ThreadPoolExecutor(self.threads) as pool:
             for number, rows in plan.todo:
-                records = self._records(rows, pool)
-                self._write(number, records, shards.get(number), plan.known)
-                for record in records:
-                    if record["error"] is not None:
-                        reasons[_kind(record["error"])] += 1
+                for name, error in self._shard(number, rows, shards.get(number), plan.known, pool):
+                    if error is not None:
+                        reasons[_kind(error)] += 1
                         continue
                     predicted += 1
-                    repaired += record["id"] in plan.failed
+                    repaired += name in plan.failed
         for name in damaged:
             if not (self.folder / SHARDS / name).exists():
                 self.log.write(name, "", {})  # given up: the input has no galaxies for it
@@ -276,6 +274,14 @@ class _Run:
         remove_leftovers(self.folder)
         write_run(self.folder, run)
         return run
+
+    def _shard(
+        self, number: int, galaxies: pd.DataFrame, path: Path | None, known: pd.DataFrame, pool: ThreadPoolExecutor
+    ) -> list[tuple[str, str | None]]:
+        """Predict and write a shard; return names and errors alone, so that no masks stay in memory with the next."""
+        records = self._records(list(galaxies.itertuples(index=False)), pool)
+        self._write(number, records, path, known)
+        return [(record["id"], record["error"]) for record in records]
 
     def _write(self, number: int, records: list[dict[str, Any]], path: Path | None, known: pd.DataFrame) -> None:
         """Write a shard, new or with rows replaced, unless all is as it was."""

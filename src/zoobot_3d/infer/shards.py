@@ -63,6 +63,10 @@ class ShardLog:
     ----------
     folder : pathlib.Path
         Of the prediction. A log that is missing says nothing; lines that are torn are passed over.
+
+    Notes
+    -----
+    Of shards that are written from here on only the checksums stay in memory, which would grow with every galaxy else.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +92,7 @@ class ShardLog:
         return "" if entry is None else entry.checksum
 
     def stamps(self, name: str) -> Mapping[str, str]:
-        """Return what the rows of a shard were made of, by ``id``; empty where that is not known."""
+        """Return what the rows of a shard were made of, by ``id``, when the log was read; empty if not known."""
         entry = self._entries.get(name)
         return {} if entry is None else entry.stamps
 
@@ -122,7 +126,7 @@ class ShardLog:
             os.fsync(log.fileno())
         self._entries.pop(name, None)
         if checksum:
-            self._entries[name] = _Entry(checksum, dict(stamps))
+            self._entries[name] = _Entry(checksum, {})
 
 
 def shard_name(number: int) -> str:
