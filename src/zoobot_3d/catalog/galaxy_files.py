@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from zoobot_3d.catalog.positions import PositionReader
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.schema import (
     COL_BAR_MASK,
@@ -76,7 +77,7 @@ def galaxy_files(catalog: pd.DataFrame, root: Path) -> list[GalaxyFiles]:
     Raises
     ------
     CatalogError
-        A column is missing, or a pixel scale is not positive.
+        A column is missing, a pixel scale is not positive, or a position is not empty and cannot be used.
     """
     if missing := [name for name in (COL_ID, COL_PIXSCALE) if name not in catalog.columns]:
         raise CatalogError(f"catalogue: no column {', '.join(missing)}; rename or add it")
@@ -167,8 +168,23 @@ def _paths(catalog: pd.DataFrame, root: Path, column: str) -> list[Path | None]:
 
 
 def _positions(catalog: pd.DataFrame, ra: str, dec: str) -> list[tuple[float, float] | None]:
-    """Positions in degrees; None where there is none."""
+    """Positions in degrees; None where there is none.
+
+    Raises
+    ------
+    CatalogError
+        A position is there, and cannot be used.
+    """
     if ra not in catalog.columns or dec not in catalog.columns:
         return [None] * len(catalog)
-    values = catalog[[ra, dec]].to_numpy(float)
-    return [(float(a), float(d)) if np.isfinite(a) and np.isfinite(d) else None for a, d in values]
+    reader = PositionReader("catalogue", catalog.columns, ra=ra, dec=dec, units=catalog.attrs.get("units"))
+    values = list(zip(*reader.read(catalog[ra], catalog[dec]), strict=True))
+    said = [[not pd.isna(value) and str(value).strip() != "" for value in catalog[name]] for name in (ra, dec)]
+    bad = [all(both) and not np.isfinite(a) for (a, _), *both in zip(values, *said, strict=True)]
+    if any(bad):
+        first = catalog.iloc[bad.index(True)]
+        raise CatalogError(
+            f"catalogue: {sum(bad)} rows have no usable position in {ra}, {dec}, the first is {first[COL_ID]} with "
+            f"{first[ra]!r}, {first[dec]!r}; give degrees, or empty them"
+        )
+    return [(float(a), float(d)) if np.isfinite(a) else None for a, d in values]

@@ -333,7 +333,7 @@ def _is_table(path: Path) -> bool:
 
     try:
         return int(fits.getheader(path, 0).get("NAXIS", 0)) == 0
-    except OSError:
+    except Exception:  # whatever astropy meets in a damaged header; who reads the picture will say so
         return False
 
 

@@ -87,8 +87,9 @@ def read_config(
     tree: dict[str, Any] = {} if path is None else _read_yaml(recipe_file(path, TRAIN))
     where = "" if path is None else f"{os.fspath(path)}: "
     for group, entries in tree.items():
-        for key in entries:
+        for key, value in entries.items():
             check_key(f"{group}.{key}", where)
+            _check_null(f"{group}.{key}", value, where)
     arguments = _as_arguments(overrides)
     tree = _with_inherited(tree, arguments, inherit)
     parser = config_parser()
@@ -220,6 +221,7 @@ def _as_arguments(overrides: Sequence[str]) -> list[str]:
             except StopIteration:
                 raise ConfigError(f"{key}: has no value; write --{key} VALUE") from None
         check_key(key, "")
+        _check_null(key, None if value in ("null", "~") else value, "")
         arguments.append(f"--{key}={value}")
     return arguments
 
@@ -253,6 +255,15 @@ def check_key(key: str, where: str = "") -> None:
         nearest = [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], list(last), 1, 0.5)]
     fix = f"did you mean {nearest[0]}?" if nearest else f"valid keys: {', '.join(keys)}"
     raise ConfigError(f"{where}{key}: no such key; {fix}")
+
+
+def _check_null(key: str, value: object, where: str) -> None:
+    """Raise `ConfigError` if a value is null where that has no meaning: the parser would let it pass."""
+    group, _, name = key.partition(".")
+    if value is None and not key.startswith(_OPEN_ENDED):
+        hint = typing.get_type_hints(typing.get_type_hints(Config)[group])[name]
+        if type(None) not in typing.get_args(hint):
+            raise ConfigError(f"{where}{key}: is null; give a value, or leave it out for the default")
 
 
 def _groups() -> list[str]:

@@ -112,7 +112,9 @@ def import_checkpoint(
         raise BadFileError(
             file, f"was trained with the loss {reprlib.repr(loss)}", f"import one trained with {_SAME_LOSS[0]}"
         )
-    state = {name: weights[_published_name(name)].to(value.dtype) for name, value in model.state_dict().items()}
+    state = {
+        name: weights[_published_name(name)].to(value.dtype, copy=True) for name, value in model.state_dict().items()
+    }
     check_numbers(file, state, "only a network that was trained to its end can be imported")
     model.load_state_dict(state, assign=True)
     info = BundleInfo(

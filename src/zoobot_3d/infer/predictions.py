@@ -100,7 +100,7 @@ def has_sigma(folder: str | os.PathLike[str]) -> bool:
     shard = next(iter(shard_files(folder).values()), None)
     try:
         return shard is not None and f"{CLASSES[0]}_sigma_png" in pq.read_schema(shard).names
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return False  # damaged: whoever reads it will say so
 
 

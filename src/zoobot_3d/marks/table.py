@@ -86,8 +86,8 @@ def read_marks_table(path: str | os.PathLike[str]) -> Iterator[tuple[str, Volunt
     """
     with _open(path) as table:
         for group in range(table.num_row_groups):
-            for row in _read_group(path, table, group, ["file", "marks"]).to_pylist():
-                yield row["file"], VolunteerMarks.from_json(row["marks"])
+            for file, text in zip(*_texts(path, _read_group(path, table, group, ["file", "marks"])), strict=True):
+                yield file, _marks(path, file, text)
 
 
 def marks_from_table(path: str | os.PathLike[str], name: str) -> VolunteerMarks:
@@ -120,7 +120,7 @@ def marks_from_table(path: str | os.PathLike[str], name: str) -> VolunteerMarks:
                 pc.is_in(rows["file"], pa.array([name, f"{name}.fits.gz", f"{name}.fits"])),
                 pc.equal(rows["mangaid"], name).fill_null(False),
             )
-            names += rows.filter(here)["file"].to_pylist()
+            names += _texts(path, rows.filter(here))[0]
             group_of += [group] * (len(names) - len(group_of))
         if len(names) != 1:
             raise CatalogError(
@@ -128,17 +128,18 @@ def marks_from_table(path: str | os.PathLike[str], name: str) -> VolunteerMarks:
                 + (f" ({', '.join(names[:5])}); name one of these files" if names else "; give a file or a mangaid")
             )
         rows = _read_group(path, table, group_of[0], ["file", "marks"])
-        return VolunteerMarks.from_json(rows.filter(pc.equal(rows["file"], names[0]))["marks"][0].as_py())
+        _, (text,) = _texts(path, rows.filter(pc.equal(rows["file"], names[0])))
+        return _marks(path, names[0], text)
 
 
 def _open(path: str | os.PathLike[str]) -> pq.ParquetFile:
     try:
         table = pq.ParquetFile(path)
+        missing = set(COLUMNS) - set(table.schema_arrow.names)
     except FileNotFoundError:
         raise BadFileError(path, "no such file", _FIX) from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise BadFileError(path, f"cannot be read as Parquet ({error})".replace("\n", " "), _FIX) from None
-    missing = set(COLUMNS) - set(table.schema_arrow.names)
     if missing:
         table.close()
         raise BadFileError(path, f"no table of marks: it has no column {min(missing)}", _FIX)
@@ -148,5 +149,20 @@ def _open(path: str | os.PathLike[str]) -> pq.ParquetFile:
 def _read_group(path: str | os.PathLike[str], table: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
     try:
         return table.read_row_group(group, columns=columns)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise BadFileError(path, f"corrupt Parquet ({error})".replace("\n", " "), _FIX) from None
+
+
+def _texts(path: str | os.PathLike[str], rows: pa.Table) -> list[list[str]]:
+    """Columns of text as lists."""
+    try:
+        return [["" if text is None else str(text) for text in column.to_pylist()] for column in rows.columns]
+    except ValueError as error:  # bytes that are no text
+        raise BadFileError(path, f"corrupt Parquet ({error})", _FIX) from None
+
+
+def _marks(path: str | os.PathLike[str], file: str, text: str) -> VolunteerMarks:
+    """Read a cell; text that is no JSON would be taken for the name of a file."""
+    if not text.lstrip().startswith("{"):
+        raise BadFileError(path, f"the marks of {file} are no JSON", _FIX)
+    return VolunteerMarks.from_json(text)

@@ -242,6 +242,8 @@ class VolunteerMarks:
             Votes, spiral then bar; with ``count="volunteers"`` never above `n_asked`.
         """
         transform = None if grid is None else self.grid.affine_to(grid)
+        if transform is not None and not np.isfinite(transform).all():
+            raise GridError(f"marks on {self.grid} cannot be moved to {grid}; check their scales")
         shape = (self.grid if grid is None else grid).shape
         return np.stack(
             [
@@ -333,6 +335,8 @@ class VolunteerMarks:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise BadFileError(name, f"broken JSON ({error})", fix) from None
+        except RecursionError:
+            raise BadFileError(name, "broken JSON (lists within lists without end)", fix) from None
         version = content.get("format") if isinstance(content, dict) else None
         if not isinstance(version, int) or content.get("kind") != "zoobot-3d marks":
             raise BadFileError(name, "not volunteers' marks as written by zoobot-3d", fix)
