@@ -6,7 +6,6 @@ picture itself, and a window is cut about the galaxy that shows as much of it. K
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -15,11 +14,11 @@ import numpy as np
 from astropy.stats import sigma_clipped_stats
 from numpy.typing import NDArray
 from photutils.segmentation import detect_sources
-from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.ndimage import gaussian_filter
 
 from zoobot_3d.errors import BadPictureError
 from zoobot_3d.infer.picture import SMALLEST_PX
+from zoobot_3d.quiet import quiet_libraries
 
 __all__ = ["FIELDS", "FIELD_RADII", "Field", "Galaxy", "Window", "galaxy_window", "measure_galaxy"]
 
@@ -133,8 +132,7 @@ def measure_galaxy(picture: NDArray[np.uint8]) -> Galaxy:
     small: NDArray[np.float32] = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     sky, noise = _sky(small)
     smooth = gaussian_filter(small - sky, _SMOOTH_PX)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)
+    with quiet_libraries():
         sources = detect_sources(smooth, max(_ABOVE_SKY * noise, _ABOVE_SKY), n_pixels=_LEAST_PX)
     if sources is None:
         raise BadPictureError(

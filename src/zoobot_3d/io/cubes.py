@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import io as _io
 import os
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from zoobot_3d.errors import BadFileError, Zoobot3DError
 from zoobot_3d.io.files import check_regular, write_atomic
 from zoobot_3d.io.pictures import most_pixels
+from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.header import is_wcs_card, read_wcs
 from zoobot_3d.sky.light import bands_of, nanomaggies_per_unit
@@ -77,11 +77,14 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
     max_values = 3 * (most_pixels(MAX_CUTOUT_PIXELS) if max_pixels is None else max_pixels)
     content = _content(path, max_values)
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # truncation is found below, in one line
-            with fits.open(_io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus:
-                planes, header, notes = _image(path, hdus, len(content), max_values)
-                return _understood(planes, header, notes)
+        # Truncation is found below, in one line.
+        with (
+            quiet_libraries(),
+            np.errstate(all="ignore"),
+            fits.open(_io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus,
+        ):
+            planes, header, notes = _image(path, hdus, len(content), max_values)
+            return _understood(planes, header, notes)
     except BadFileError:
         raise
     except Zoobot3DError as error:

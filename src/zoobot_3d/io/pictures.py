@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
 from zoobot_3d.io.files import check_regular, write_atomic
+from zoobot_3d.quiet import quiet_libraries
 
 __all__ = [
     "FORMATS",
@@ -93,10 +93,9 @@ def open_picture(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], list[
     if not content:
         raise BadFileError(path, "empty file", "download it again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are judged here
-            with Image.open(BytesIO(content), formats=FORMATS) as image:
-                return _decoded(path, image, content)
+        # Pillow warns of odd metadata, and of sizes that are judged here.
+        with quiet_libraries(), Image.open(BytesIO(content), formats=FORMATS) as image:
+            return _decoded(path, image, content)
     except Image.DecompressionBombError:
         raise _too_large(path, "as its header says") from None
     except UnidentifiedImageError:

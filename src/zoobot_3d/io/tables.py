@@ -28,6 +28,7 @@ from astropy.io import fits
 
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.io.files import atomic_path, check_regular, write_atomic
+from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.schema import is_identifier
 
 __all__ = ["TABLES", "as_one_kind", "read_table", "table_columns", "write_parquet", "write_table"]
@@ -326,17 +327,18 @@ def _fits_table(path: Path, content: bytes | None, columns: list[str] | None, na
     """Read the first table of a FITS file, whatever its HDU, or the names of its columns."""
     from astropy.table import Table
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(path if content is None else _io.BytesIO(content), memmap=content is None) as hdus:
-            tables = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
-            tables = [hdu for hdu in tables if not isinstance(hdu, fits.CompImageHDU)]
-            if not tables:
-                raise BadFileError(path, "a FITS file without a table", "give the catalogue, not an image")
-            names = [str(name).lstrip("#") for name in tables[0].columns.names]
-            if names_only:
-                return names
-            table = Table.read(tables[0])
+    with (
+        quiet_libraries(),
+        fits.open(path if content is None else _io.BytesIO(content), memmap=content is None) as hdus,
+    ):
+        tables = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
+        tables = [hdu for hdu in tables if not isinstance(hdu, fits.CompImageHDU)]
+        if not tables:
+            raise BadFileError(path, "a FITS file without a table", "give the catalogue, not an image")
+        names = [str(name).lstrip("#") for name in tables[0].columns.names]
+        if names_only:
+            return names
+        table = Table.read(tables[0])
     table.rename_columns(table.colnames, names)
     return _from_astropy(table, columns)
 
@@ -346,8 +348,7 @@ def _astropy_table(content: bytes, kind: str, columns: list[str] | None) -> pd.D
 
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_libraries():
         source = _io.BytesIO(content) if kind == "votable" else _decoded(content)
         table = Table.read(source, format=kind)
     return _from_astropy(table, columns)

@@ -7,7 +7,6 @@ know files or pixel values.
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +32,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d.errors import GridError
+from zoobot_3d.quiet import quiet_libraries
 
 __all__ = ["Lie", "SkyImage", "axes_at", "is_wcs_card", "read_wcs", "tangent_offsets"]
 
@@ -71,8 +71,7 @@ def read_wcs(header: Header) -> WCS | None:
         If it says something that is no position on the sky, or that cannot be understood.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             return _read_wcs(header)
     except GridError:
         raise
@@ -258,8 +257,7 @@ class SkyImage:
 
     def __init__(self, wcs: WCS, shape: tuple[int, int]) -> None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet_libraries():
                 self.wcs = wcs if wcs.naxis == 2 else wcs.celestial
                 if self.wcs.naxis != 2 or {self.wcs.wcs.lng, self.wcs.wcs.lat} != {0, 1}:
                     raise GridError("no celestial axes: give a header with CTYPE RA---TAN and DEC--TAN")
@@ -274,8 +272,7 @@ class SkyImage:
     def to_sky(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Convert 0-based pixel coordinates of the array as stored to (2, ...) RA and Dec in deg, or NaN."""
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
+            with quiet_libraries(), np.errstate(all="ignore"):
                 world = self.wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
                 lon, lat = (np.asarray(world[axis]) for axis in (self.wcs.wcs.lng, self.wcs.wcs.lat))
                 lat = np.where(np.abs(lat) <= 90, lat, np.nan)
@@ -288,8 +285,7 @@ class SkyImage:
     def to_pixel(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.float64]:
         """Convert RA and Dec in deg to (2, ...) 0-based pixel coordinates of the array as stored."""
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
+            with quiet_libraries(), np.errstate(all="ignore"):
                 place = SkyCoord(np.asarray(ra) * deg, np.asarray(dec) * deg, frame=ICRS()).transform_to(self.frame)
                 spherical = place.data.represent_as(UnitSphericalRepresentation)
                 world = [spherical.lon.deg, spherical.lat.deg]

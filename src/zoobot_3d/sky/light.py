@@ -6,7 +6,6 @@ Raises `BadPictureError` for what cannot be understood. Must not know files.
 from __future__ import annotations
 
 import re
-import warnings
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +15,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadPictureError
+from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.sky.rgb import GREY
 
 __all__ = ["bands_of", "nanomaggies_per_unit"]
@@ -197,8 +197,7 @@ def _by_unit(text: str, pixscale: float) -> float | None:
         return 1.0
     area = (pixscale * u.arcsec) ** 2 if np.isfinite(pixscale) else None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             unit = u.Unit(text)
         for one in (1 * unit, None if area is None else 1 * unit * area):
             if one is not None and one.unit.is_equivalent(u.nmgy, _AB):
