@@ -7,7 +7,16 @@ Public: `read_picture`, `open_cutout`, `read_cutout`, `read_table`, `write_mask_
 """
 
 from zoobot_3d.io.cubes import Cutout, open_cutout, read_cutout, write_cutout
-from zoobot_3d.io.files import atomic_path, check_regular, file_stem, unique_stems, write_atomic, write_figure
+from zoobot_3d.io.files import (
+    atomic_path,
+    check_regular,
+    file_stem,
+    gunzip,
+    inside,
+    unique_stems,
+    write_atomic,
+    write_figure,
+)
 from zoobot_3d.io.masks import MASK_CREATOR, is_mask_file, write_mask_fits, write_mask_png
 from zoobot_3d.io.pictures import (
     JPEG_QUALITY,
@@ -32,6 +41,8 @@ __all__ = [
     "decode_mask_png",
     "encode_mask_png",
     "file_stem",
+    "gunzip",
+    "inside",
     "is_mask_file",
     "open_cutout",
     "open_picture",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import io
 import os
 import re
 import stat
@@ -18,8 +20,22 @@ from zoobot_3d.errors import BadFileError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["atomic_path", "check_regular", "file_stem", "unique_stems", "write_atomic", "write_figure"]
+__all__ = [
+    "MOST_UNZIPPED",
+    "atomic_path",
+    "check_regular",
+    "file_stem",
+    "gunzip",
+    "inside",
+    "unique_stems",
+    "write_atomic",
+    "write_figure",
+]
 
+MOST_UNZIPPED = 200_000_000
+"""Bytes that a packed file may unpack to; a GZ3D file unpacks to 15 MB."""
+
+_LONGEST_NAME = 240  # bytes; partial files have some more
 _LONGEST_STEM = 180
 """Bytes; file systems allow 255, and endings and temporary marks are added."""
 
@@ -63,6 +79,53 @@ def unique_stems(names: Iterable[object], taken: Iterable[str] = ()) -> list[str
         used.add(stem.casefold())
         stems.append(stem)
     return stems
+
+
+def gunzip(content: bytes, most: int = MOST_UNZIPPED) -> bytes:
+    """Unzip bytes, up to a limit: a few kilobytes may unpack to any size.
+
+    Raises
+    ------
+    OSError
+        If there is more; or as of `gzip.decompress`.
+    EOFError, zlib.error
+        As of `gzip.decompress`.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise OSError(f"unpacks to more than {most / 1e6:.0f} MB")
+    return found
+
+
+def inside(folder: str | os.PathLike[str], name: str) -> Path:
+    """Return the path of a file in a folder, for a name that a stranger gave.
+
+    Parameters
+    ----------
+    folder : path
+        Where the file is to be.
+    name : str
+        From a server, a catalogue, an archive or a bundle.
+
+    Returns
+    -------
+    pathlib.Path
+        ``folder / name``, of a plain file name; nothing is opened.
+
+    Raises
+    ------
+    BadFileError
+        If the name has a folder in it, begins with a dot, holds control characters, is empty or longer than file
+        systems allow; or if what lies there is a link that leads out of the folder.
+    """
+    odd = not name or name.startswith(".") or len(os.fsencode(name)) > _LONGEST_NAME or not name.isprintable()
+    if odd or any(mark in name for mark in "/\\:"):
+        raise BadFileError(repr(name[:80]), "is no plain file name", "tell the maintainers of the archive")
+    path = Path(folder) / name
+    if path.is_symlink() and not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise BadFileError(path, "is a link that leads out of the folder", "remove it")
+    return path
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -7,7 +7,6 @@ where files come from, nor what is made of the marks.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
@@ -25,6 +24,7 @@ import pandas as pd
 from astropy.io import fits
 
 from zoobot_3d.errors import BadFileError, BadMarksError, GridError
+from zoobot_3d.io import gunzip
 from zoobot_3d.marks.gz3d_writer import (
     BAR,
     BARS,
@@ -180,7 +180,7 @@ def _read_content(path: str) -> bytes:
         raise BadFileError(path, error.strerror or str(error), "check the path") from None
     if content[:2] == b"\x1f\x8b":
         try:
-            content = gzip.decompress(content)
+            content = gunzip(content)
         except (EOFError, OSError, zlib.error) as error:
             raise BadFileError(path, f"truncated or corrupt gzip ({error})", _FIX) from None
     if not content.startswith(b"SIMPLE  ="):

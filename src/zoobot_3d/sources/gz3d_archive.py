@@ -6,7 +6,6 @@ counted before it counts as fetched. What is in them is the business of `zoobot_
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import re
@@ -25,7 +24,7 @@ from astropy.io import fits
 from zoobot_3d.compute.progress import announce
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, CatalogError
-from zoobot_3d.io import read_table
+from zoobot_3d.io import gunzip, inside, read_table
 from zoobot_3d.marks.gz3d_writer import BAR, METADATA, N_HDUS, PICTURE
 from zoobot_3d.schema import COL_GZ3D
 from zoobot_3d.sources.addresses import service_url
@@ -58,7 +57,7 @@ COLUMNS = {"id": "str", "mangaid": "str", "ifu": "int64", "subject": "int64", "b
 """Of the ledger; ``id`` is the file's name without its endings."""
 
 _LINK = re.compile(r"""href\s*=\s*["']?(?:[^"'>\s]*/)?(gz3d_[^"'/>\s]+\.fits\.gz)["'>\s]""", re.IGNORECASE)
-_NAME = re.compile(r"gz3d_(?P<mangaid>.+)_(?P<ifu>\d+)_(?P<subject>\d+)\.fits\.gz")
+_NAME = re.compile(r"gz3d_(?P<mangaid>.+)_(?P<ifu>[0-9]{1,18})_(?P<subject>[0-9]{1,18})\.fits\.gz")  # 64 bits
 _SUFFIX = ".fits.gz"
 _FAILED_COLUMNS = ["file_name", "mangaid", "ifu", "subject"]
 _FIX = "download it again"
@@ -221,8 +220,7 @@ def verify_gz3d(path: str | os.PathLike[str]) -> None:
 
 def _unzip(path: str | os.PathLike[str]) -> bytes:
     try:
-        content = Path(path).read_bytes()
-        return gzip.decompress(content)
+        return gunzip(Path(path).read_bytes())
     except FileNotFoundError:
         raise BadFileError(path, "no such file", "fetch it") from None
     except (EOFError, OSError, zlib.error) as error:
@@ -238,7 +236,7 @@ def _fetch_files(rows: pd.DataFrame, *, folder: str, options: FetchOptions) -> p
 
 
 def _fetch_file(folder: Path, row: Mapping[Hashable, Any], client: Client) -> dict[str, Any]:
-    path = folder / row["file_name"]
+    path = inside(folder, row["file_name"])
     if path.exists():
         try:
             verify_gz3d(path)
@@ -265,7 +263,9 @@ def _check_listing(url: str, content: bytes) -> None:
 
 def _parse_listing(page: str) -> pd.DataFrame:
     names = sorted({unquote(unescape(name)) for name in _LINK.findall(page)})
-    parts = [match for name in names if (match := _NAME.fullmatch(name))]
+    parts = [match for name in names if _is_plain(name) and (match := _NAME.fullmatch(name))]
+    if len(odd := [name for name in names if not _is_plain(name)]):
+        warnings.warn(f"the archive lists {len(odd):,} names that are no plain file names; left out", stacklevel=2)
     return pd.DataFrame(
         {
             "file_name": pd.Series([part.group() for part in parts], dtype="str"),
@@ -274,6 +274,14 @@ def _parse_listing(page: str) -> pd.DataFrame:
             "subject": pd.Series([int(part["subject"]) for part in parts], dtype="int64"),
         }
     )
+
+
+def _is_plain(name: str) -> bool:
+    try:
+        inside("", name)
+    except BadFileError:
+        return False
+    return True
 
 
 def _choose(

@@ -35,6 +35,11 @@ DEFAULT_USER_AGENT = f"zoobot-3d/{__version__} (spiral arms and bars from Galaxy
 LONGEST_PAUSE = 3600.0
 """Seconds: a Retry-After beyond it is cut to it, so that a mistaken header does not stop a job for days."""
 
+MIRRORS = ("sdss.org", "legacysurvey.org", "nersc.gov", "zenodo.org", "galaxyzoo.org", "datacentral.org.au")
+"""Hosts of the archives: a service may lead to these, over https, and to no others but itself."""
+
+_FIRST = "zoobot_3d_first"  # extension of a request: the address that was asked for
+
 _TRANSIENT = (408, 425, 429)
 """Client errors that another try can mend (RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4); so can every 5xx."""
 
@@ -85,6 +90,10 @@ class Patience:
     first_wait, longest_wait : float
         Seconds before the second attempt, doubled before each further one up to the longest; each wait is cut by a
         random share of up to a half, so that clients that failed together do not come back together.
+    grace, slowest : float
+        A body may take ``grace`` seconds, and a second more for every ``slowest`` bytes that came.
+    most_bytes : float
+        Largest body, where the size is not known beforehand.
     """
 
     attempts: int = 6
@@ -92,6 +101,9 @@ class Patience:
     connect: float = 10.0
     first_wait: float = 1.0
     longest_wait: float = 120.0
+    grace: float = 30.0
+    slowest: float = 2000.0
+    most_bytes: float = 400e6
 
 
 class Client:
@@ -129,7 +141,7 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        patience = patience or Patience()
+        self.patience = patience = patience or Patience()
         attempts, timeout, first_wait = patience.attempts, patience.timeout, patience.first_wait
         if connections < 1 or attempts < 1 or timeout <= 0 or min(rate, first_wait, patience.longest_wait) < 0:
             raise ConfigError(
@@ -148,6 +160,7 @@ class Client:
             timeout=httpx.Timeout(timeout, connect=min(patience.connect, timeout), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
             follow_redirects=True,
+            event_hooks={"request": [_check_redirect]},
         )
 
     def __enter__(self) -> Self:
@@ -190,7 +203,7 @@ class Client:
 
         def attempt() -> bytes:
             with self._answer(target, {}, content_type) as response:
-                body = b"".join(_chunks(response))  # httpx has checked it against Content-Length
+                body = b"".join(self._body(response, None))  # httpx has checked it against Content-Length
             if check is not None:
                 with _judged():
                     check(body)
@@ -245,7 +258,7 @@ class Client:
             with PartialFile.open(path, str(target), progress) as part:
 
                 def attempt() -> tuple[bool, str]:
-                    resumed = self._fill(part, target, content_type)
+                    resumed = self._fill(part, target, content_type, size)
                     with _judged():
                         return resumed, part.verify(size, checksum, check)
 
@@ -255,7 +268,21 @@ class Client:
         except OSError as error:
             raise BadFileError(path, error.strerror or str(error), "check the disk's space and rights") from error
 
-    def _fill(self, part: PartialFile, url: httpx.URL, content_type: tuple[str, ...]) -> bool:
+    def _body(self, response: httpx.Response, size: int | None) -> Iterator[bytes]:
+        """Yield what comes, as long as it is not too much and not too slow."""
+        patience, start, got = self.patience, self._clock(), 0
+        most = patience.most_bytes if size is None else float(size)
+        for chunk in _chunks(response):
+            got += len(chunk)
+            if got > most:
+                what = f"sends more than the {most:,.0f} bytes that it should"
+                raise FetchError(str(response.url), what, "check the address")
+            if self._clock() - start > patience.grace + got / patience.slowest:
+                what = f"too slow: {got:,} bytes in {self._clock() - start:.0f} s"
+                raise FetchError(str(response.url), what, "try again later: the same command goes on from here")
+            yield chunk
+
+    def _fill(self, part: PartialFile, url: httpx.URL, content_type: tuple[str, ...], size: int | None) -> bool:
         """Fetch what a partial file lacks, or all of it; True if its beginning could be kept."""
         offset = part.size if part.version else 0
         headers = {"Range": f"bytes={offset}-", "If-Range": part.version} if offset else {}
@@ -275,12 +302,12 @@ class Client:
             else:
                 part.begin(_version(response))
                 total = "" if _is_packed(response) else response.headers.get("Content-Length", "")
-            for chunk in _chunks(response):
+            for chunk in self._body(response, size):
                 part.write(chunk)
-        if total.isdigit() and (size := part.size) != int(total):
-            if size > int(total):
+        if total.isdigit() and (found := part.size) != int(total):
+            if found > int(total):
                 part.begin()  # too short can be completed; too long cannot
-            raise _TryAgain(f"ended after {size} of {total} bytes")
+            raise _TryAgain(f"ended after {found} of {total} bytes")
         return response.status_code == 206
 
     @contextlib.contextmanager
@@ -292,7 +319,7 @@ class Client:
             host = self._hosts.setdefault(
                 url.netloc.decode(), Host(self.connections, self.rate, self._clock, self._sleep)
             )
-        with host.turn(), self._http.stream("GET", url, headers=headers) as response:
+        with host.turn(), self._http.stream("GET", url, headers=headers, extensions={_FIRST: url}) as response:
             status = response.status_code
             if status != 200 and not (headers and status in (206, 416)):
                 reason = f"answered {status} {response.reason_phrase}"
@@ -327,7 +354,7 @@ class Client:
         )
         try:
             return retrying(attempt), int(retrying.statistics["attempt_number"])
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # an answer may lead to no address at all
             raise FetchError(str(url), self._reason(error), "check the address") from error
 
     def _reason(self, error: BaseException) -> str:
@@ -363,6 +390,18 @@ def _is_packed(response: httpx.Response) -> bool:
     return encoding != "identity" and not response.url.path.endswith(".gz")
 
 
+def _check_redirect(request: httpx.Request) -> None:
+    """Refuse an address that an answer led to, unless it is of the same host, or of a mirror of the archives."""
+    first, here = request.extensions.get(_FIRST), request.url
+    if first is None or here == first:
+        return
+    listed = here.scheme == "https" and any(here.host == host or here.host.endswith(f".{host}") for host in MIRRORS)
+    same = here.host == first.host and here.scheme in (first.scheme, "https")
+    if not (same or listed):
+        what = f"leads to another place, {here.scheme}://{here.host}, that is no mirror of an archive"
+        raise FetchError(str(first), what, "check the address; give the other one with --url if you trust it")
+
+
 def _chunks(response: httpx.Response) -> Iterator[bytes]:
     return response.iter_bytes() if _is_packed(response) else response.iter_raw()
 
@@ -378,12 +417,12 @@ def _version(response: httpx.Response) -> str:
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that the server asks to wait (RFC 9110, 10.2.3), by its own clock if the answer is dated."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
     try:
         until = parsedate_to_datetime(value)
         sent = response.headers.get("Date")
         now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
         return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

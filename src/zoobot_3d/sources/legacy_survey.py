@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from zoobot_3d.compute.progress import announce
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.io import open_cutout, write_jpeg
+from zoobot_3d.io import inside, open_cutout, write_jpeg
 from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
@@ -410,7 +410,7 @@ def _fetch_rows(rows: pd.DataFrame, *, root: str, keep_fits: bool, options: Fetc
 def _fetch_row(root: Path, keep_fits: bool, row: Mapping[Hashable, Any], client: Client) -> dict[str, Any]:
     answer = _Answer(row["url"], row["ra"], row["dec"], row["pixscale"], int(row["size"]))
     fits_name, jpg_name = f"{FITS_FOLDER}/{row['stem']}.fits", f"{JPG_FOLDER}/{row['stem']}.jpg"
-    fits_path, jpg_path = root / fits_name, root / jpg_name
+    fits_path, jpg_path = (inside((root / name).parent, Path(name).name) for name in (fits_name, jpg_name))
     jpg_path.unlink(missing_ok=True)  # a picture of another centre or layer must not stand beside the new FITS
     try:
         cube, keep_fits = _read_or_download(answer, client, fits_path, row["has_fits"], keep_fits)
