@@ -106,3 +106,15 @@ def test_file_names_that_are_no_text(pictures, segmenter, tmp_path):
     rows = pd.read_parquet(tmp_path / "out" / "shards")
     assert list(rows["id"]) == ["a", "b", "\\udcfd", "\\udcfe", "\\udcff"]
     assert len(list((tmp_path / "out" / "masks").glob("*.fits"))) == 4
+
+
+def test_a_pixel_scale_that_is_no_number_is_unknown_and_said_so(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text(
+        'id,file_loc,ra,dec,pixscale\na,a.jpg,1,2,0.3\nb,b.jpg,1,2,"0,3"\nc,c.jpg,1,2,\nd,d.jpg,x,2,-1\ne,e.jpg,1,2,inf\n'
+    )
+    listed = list_galaxies(file).set_index("id")
+    np.testing.assert_array_equal(listed["pixscale"], [0.3, np.nan, np.nan, np.nan, np.nan])
+    assert listed["warning"].tolist()[:3] == ["", "its pixscale '0,3' is no pixel scale: it is unknown", ""]
+    assert "its position in ra, dec cannot be used; its pixscale '-1' is no" in listed.loc["d", "warning"]
+    assert "its pixscale 'inf' is no pixel scale" in listed.loc["e", "warning"]

@@ -368,11 +368,24 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     )
     ra, dec, warning = _optional_positions(frame, os.fspath(path))
     scale = next((name for name in (COL_PIXSCALE, "pixscale") if name in frame), None)
-    pixscale = pd.to_numeric(frame[scale], errors="coerce").to_numpy(np.float64, na_value=np.nan) if scale else np.nan
+    pixscale, unscaled = _scales(frame[scale]) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
+    warning = ["; ".join(filter(None, both)) for both in zip(warning, unscaled, strict=True)]
     out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths], "ra": ra, "dec": dec}
-    out |= {"pixscale": np.broadcast_to(pixscale, len(frame)), "warning": warning}
+    out |= {"pixscale": pixscale, "warning": warning}
     table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
     return _unique_ids(table, root, named_by_file=named is None)
+
+
+def _scales(column: pd.Series) -> tuple[NDArray[np.float64], list[str]]:
+    """Pixel scales of a column, NaN where there is none that can be used, and what is wrong with those."""
+    scales = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
+    good = np.isfinite(scales) & (scales > 0)
+    scales[~good] = np.nan
+    bad = ~good & column.notna().to_numpy() & (column.astype(str).str.strip() != "").to_numpy()
+    words = zip(column.astype(str), bad, strict=True)
+    return scales, [
+        f"its {column.name} {text[:20]!r} is no pixel scale: it is unknown" if row else "" for text, row in words
+    ]
 
 
 def _optional_positions(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
