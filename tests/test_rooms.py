@@ -12,7 +12,6 @@ import zoobot_3d
 ROOMS = (
     "errors",  # exceptions
     "schema",  # names: columns, classes, Galaxy Zoo's questions
-    "quiet",  # silence for libraries that warn
     "quiet",  # silence for libraries, in threads too
     "sky",  # where an array lies on the sky; nanomaggies to picture
     "io",  # files; the only place that flips
