@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ from zoobot_3d.marks.gz3d_writer import (
 )
 from zoobot_3d.marks.rasterize import FlatPaths
 from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
+from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.sky.grid import PixelGrid, starts_south
 from zoobot_3d.sky.header import read_wcs
 
@@ -190,8 +190,7 @@ def _read_content(path: str) -> bytes:
 
 def _with_hdus(path: str, content: bytes, hdu: int | None, read: Callable[[fits.HDUList], _T]) -> _T:
     """Open the FITS file in memory, check that all of it is there, and read from it; any failure names the file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # astropy warns of truncation; here that is an error of one line
+    with quiet_libraries():  # astropy warns of truncation; here that is an error of one line
         try:
             with fits.open(io.BytesIO(content), memmap=False) as hdus:
                 n = len(hdus)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
@@ -26,6 +25,7 @@ from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import gunzip, inside, read_table
 from zoobot_3d.marks.gz3d_writer import BAR, METADATA, N_HDUS, PICTURE
+from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.schema import COL_GZ3D
 from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.fetch import (
@@ -194,18 +194,15 @@ def verify_gz3d(path: str | os.PathLike[str]) -> None:
     content = _unzip(path)
     kinds, shapes = [], []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # astropy warns of truncation; here that is an error of one line
-            with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as hdus:
-                n_hdus = len(hdus)
-                for number, hdu in enumerate(hdus):
-                    info = hdus.fileinfo(number)
-                    if info["datLoc"] + info["datSpan"] > len(content):
-                        raise BadFileError(path, f"HDU {number} is truncated", _FIX)
-                    kinds.append(isinstance(hdu, fits.BinTableHDU))
-                    shapes.append(
-                        tuple(hdu.header.get(f"NAXIS{axis}", 0) for axis in range(1, hdu.header["NAXIS"] + 1))
-                    )
+        # Astropy warns of truncation; here that is an error of one line.
+        with quiet_libraries(), fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as hdus:
+            n_hdus = len(hdus)
+            for number, hdu in enumerate(hdus):
+                info = hdus.fileinfo(number)
+                if info["datLoc"] + info["datSpan"] > len(content):
+                    raise BadFileError(path, f"HDU {number} is truncated", _FIX)
+                kinds.append(isinstance(hdu, fits.BinTableHDU))
+                shapes.append(tuple(hdu.header.get(f"NAXIS{axis}", 0) for axis in range(1, hdu.header["NAXIS"] + 1)))
     except BadFileError:
         raise
     except Exception as error:  # astropy raises almost any class on corrupt bytes
