@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
