@@ -89,7 +89,7 @@ def test_a_folder_of_hosts_makes_samples_to_train_on(host, tmp_path):
 
 def test_a_host_that_cannot_be_used_is_named(tmp_path):
     table = pd.DataFrame({"picture": [str(tmp_path / "none.jpg")], "ra": 1.0, "dec": 2.0, "barred": ""})
-    with pytest.raises(BadFileError, match=r"none\.jpg: No such file"):
+    with pytest.raises(BadFileError, match=r"none\.jpg: no such file"):
         simulate_in_hosts(tmp_path, table, 2, progress=False)
     write_jpeg(tmp_path / "none.jpg", np.zeros((424, 424, 3), np.uint8), 90)
     with pytest.raises(CatalogError, match=r"none\.jpg: barred, but no numbers for its bar; fill bar_x"):

@@ -117,7 +117,7 @@ def test_equal_sweeps_have_equal_text(tmp_path):
         ("train.lr: {low: 0.1, high: 1, step: 2}", r"train\.lr: no such key step"),
         ("train.lr: {low: 0.1, high: 1, choices: [1]}", "either a list of choices, or low and high"),
         ("train.lr: 3", "is 3 instead of keys and values"),
-        ("train.lr: {low: -1, high: 1}", r"search\.train\.lr: -1\.0 is not above 0"),
+        ("train.lr: {low: -1, high: 1}", r"search\.train\.lr: -1\.0 is not a number above 0"),
         ("data.batch_size: {choices: [4, many]}", r"search\.data\.batch_size"),
         ("model.name: {choices: [unet]}", "no model is called 'unet'"),
         ("train.clip: {low: 0, high: 1, when: {train.los: l1}}", r"train\.los: no such key; did you mean train\.loss"),

@@ -75,6 +75,7 @@ _HINTS = (
     ".*in eval mode at the start of training",  # meant: what is frozen
     ".*LeafSpec",
     "Checkpoint directory",
+    "This DataLoader will create",  # more workers than cores: the user's own choice
     ".*sync_dist=True",  # what is logged so is the same in all processes, or the first one's is enough
     ".*is available on your system but is not used",  # srun, where a single process is meant
 )
