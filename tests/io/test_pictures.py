@@ -163,6 +163,23 @@ def test_jpegs_without_all_of_their_bytes(tmp_path, part, end, progressive):
         opened(tmp_path, kept + tail)
 
 
+def test_a_hole_in_a_jpeg_has_a_word(tmp_path):
+    noisy = RNG.integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    content = bytearray(written(noisy, "JPEG", quality=90))
+    assert opened(tmp_path, bytes(content))[1] == []
+    middle = len(content) // 2
+    content[middle : middle + 500] = bytes(500)
+    try:
+        _, notes = opened(tmp_path, bytes(content))
+    except BadFileError as error:
+        assert "truncated or damaged" in str(error)
+    else:
+        assert notes == ["zeros within the JPEG: part of it may be missing, as after a broken download"]
+    black = written(np.zeros((424, 424, 3), np.uint8), "JPEG", quality=90, optimize=True)
+    picture, _ = opened(tmp_path, black)
+    assert (picture == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP", "JPEG2000"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 def test_other_kinds_cut_short(tmp_path, kind, part):

@@ -45,6 +45,7 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "I", "I;16", "I;16B"
 _NAMES = {"CMYK": "CMYK (printing ink)", "F": "floating-point", "YCbCr": "YCbCr", "LAB": "CIELAB", "HSV": "HSV"}
 _BY_OTHERS = ("JPEG", "MPO")  # not decoded by Pillow, which fills what is missing from a JPEG
 _MOST_VOLUNTEERS, _FEWEST_OF_FULL = 80, 0.25  # a lower value, and none above this part of all: no fraction
+_HOLE = 64  # bytes
 _DEPTHS = (8, 10, 12, 14, 16)
 _ORIENTATION, _TIFF_BITS = 274, 258  # tags of EXIF and TIFF
 _PNG_BITS = 24  # byte of the bit depth in the header
@@ -154,6 +155,8 @@ def _decoded(path: str | os.PathLike[str], image: Image.Image, content: bytes) -
     elif image.format in _BY_OTHERS:
         # Pillow and OpenCV fill what is missing from a JPEG with grey, and say nothing.
         picture = simplejpeg.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False, strict=True)
+        if _has_hole(content):
+            notes.append("zeros within the JPEG: part of it may be missing, as after a broken download")
         pages = 1  # of a camera's file with a preview
     else:
         picture, told = _on_black(ImageOps.exif_transpose(image))
@@ -165,6 +168,14 @@ def _decoded(path: str | os.PathLike[str], image: Image.Image, content: bytes) -
     if pages > 1:
         notes.append(f"the first of {pages} pages")
     return np.asarray(picture, np.uint8), notes
+
+
+def _has_hole(content: bytes) -> bool:
+    """Tell a run of zeros within the data of a JPEG, which decodes without complaint and shows a wrong stripe."""
+    at = 2
+    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":  # metadata may have such runs
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return content.find(bytes(_HOLE), at, content.rfind(b"\xff\xd9")) >= 0
 
 
 def _orientation(image: Image.Image) -> int:

@@ -16,6 +16,7 @@ _SCALES = np.array([0.019, 0.014, 0.008], np.float32)  # nanomaggies for z -> R,
 GREY = _SCALES[::-1] / _SCALES[1]
 """Nanomaggies in g, r, z of what is grey in the picture, relative to r."""
 
+_BRIGHTEST = 1e6  # nanomaggies per pixel, 7.5 mag: far beyond white, and squares of it are still numbers
 _LIMITS = np.arcsinh(np.array([-0.5, 300.0], np.float32))
 _MAX_COLOUR = 2.5  # a band this many times the mean of the three is taken to be an artefact
 _INVERSIONS = 20  # half steps towards a fixed point
@@ -46,7 +47,7 @@ def rgb_from_grz(cube: NDArray[Any]) -> NDArray[np.uint8]:
     cube = np.asarray(cube)
     if cube.ndim != 3 or cube.shape[0] != 3:
         raise BadPictureError(f"expected (3, H, W) nanomaggies in bands g, r, z, got {cube.shape}")
-    zrg = np.nan_to_num(cube[::-1, ::-1].astype(np.float32))
+    zrg = np.clip(np.nan_to_num(cube[::-1, ::-1]), -_BRIGHTEST, _BRIGHTEST).astype(np.float32)
     low, high = _LIMITS
     rgb = np.arcsinh(zrg / _SCALES[:, None, None])
     rgb = (rgb - low) / (high - low)  # not clipped yet: values beyond the limits still steer the colour
