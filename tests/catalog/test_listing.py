@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -118,3 +119,21 @@ def test_a_pixel_scale_that_is_no_number_is_unknown_and_said_so(tmp_path):
     assert listed["warning"].tolist()[:3] == ["", "its pixscale '0,3' is no pixel scale: it is unknown", ""]
     assert "its position in ra, dec cannot be used; its pixscale '-1' is no" in listed.loc["d", "warning"]
     assert "its pixscale 'inf' is no pixel scale" in listed.loc["e", "warning"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_files_in_usual_encodings(tmp_path, encoding):
+    for name in ("a.jpg", "ü.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.txt").write_bytes("# two\na.jpg\n\nü.jpg\n".encode(encoding))
+    galaxies = list_galaxies(tmp_path / "list.txt")
+    assert galaxies["id"].tolist() == ["a", "ü"]
+    assert all(Path(file).exists() for file in galaxies["file"])
+
+
+def test_scales_beyond_all_sense_are_unknown(tmp_path):
+    table = pd.DataFrame({"id": ["a", "b"], "file_loc": ["a.jpg", "b.jpg"], "est_dr5_pixscale": [0.3, 1e9]})
+    table.to_csv(tmp_path / "c.csv", index=False)
+    galaxies = list_galaxies(tmp_path / "c.csv")
+    assert galaxies["pixscale"].iloc[0] == 0.3 and np.isnan(galaxies["pixscale"].iloc[1])
+    assert "is no pixel scale: it is unknown" in galaxies["warning"].iloc[1]

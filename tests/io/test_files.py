@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -117,3 +118,18 @@ def test_tables_that_cannot_be_read(tmp_path):
         io.read_table(tmp_path / "t.parquet")
     with pytest.raises(BadFileError, match="no such file"):
         io.read_table(tmp_path / "t.xls")
+
+
+def test_categories_are_plain_columns(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "text": pd.Categorical(["a", None, "b"]),
+            "number": pd.Categorical([2**60 + 1, 2**60 + 3, None]),
+            "plain": [1.0, 2.0, 3.0],
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = io.read_table(tmp_path / "t.parquet")
+    assert not any(isinstance(kind, pd.CategoricalDtype) for kind in found.dtypes)
+    assert found["text"].fillna("").tolist() == ["a", "", "b"]
+    assert [int(value) for value in found["number"].dropna()] == [2**60 + 1, 2**60 + 3]

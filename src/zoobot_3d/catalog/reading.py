@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d.catalog.positions import PositionReader, position_columns
 from zoobot_3d.errors import BadFileError, CatalogError
-from zoobot_3d.io import TABLES, is_mask_file, read_table, table_columns
+from zoobot_3d.io import TABLES, check_regular, is_mask_file, read_table, table_columns
 from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, id_column
 
 __all__ = [
@@ -39,6 +39,8 @@ CUBES = (".fits", ".fits.fz", ".fits.gz", ".fit")
 _TABLES = tuple(name for name in TABLES if name not in (".fits", ".fit"))
 _PATH_COLUMNS = (COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc")
 _UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".pdf", ".eps")
+
+_LARGEST_SCALE = 100.0  # arcsec per pixel: 424 of them are 12 degrees
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Fractions of the galaxies, as in the NeurIPS 2023 paper."""
@@ -281,9 +283,20 @@ def list_galaxies(
     if name.endswith(_TABLES) or (name.endswith(CUBES) and _is_table(path)):
         return _from_catalog(path, None if root is None else Path(root))
     if name.endswith((".txt", ".lst", ".list")):
-        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
-        return _from_files([path.parent / line for line in lines if line and not line.startswith("#")])
+        return _from_files([path.parent / line for line in _lines(path)])
     return _from_files([path])
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a list of files, without empty ones and comments; UTF-8 or UTF-16, names of other bytes as they are."""
+    check_regular(path)
+    content = path.read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        text = content.decode("utf-8-sig", errors="surrogateescape")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _from_folder(folder: Path, leave_out: Path | None) -> pd.DataFrame:
@@ -379,7 +392,7 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
 def _scales(column: pd.Series) -> tuple[NDArray[np.float64], list[str]]:
     """Pixel scales of a column, NaN where there is none that can be used, and what is wrong with those."""
     scales = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
-    good = np.isfinite(scales) & (scales > 0)
+    good = (scales > 0) & (scales <= _LARGEST_SCALE)
     scales[~good] = np.nan
     bad = ~good & column.notna().to_numpy() & (column.astype(str).str.strip() != "").to_numpy()
     words = zip(column.astype(str), bad, strict=True)

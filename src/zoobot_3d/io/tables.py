@@ -318,6 +318,9 @@ def _read_text(path: Path, text: _Text, columns: list[str] | None) -> pd.DataFra
 
 def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
     table = pq.read_table(path, columns=columns, partitioning=None)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):  # categories of Pandas: no other value could be filled in
+            table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
     # A missing value must not turn long identifiers into floats.
     nulls = any(pa.types.is_integer(column.type) and column.null_count for column in table.columns)
     return table.to_pandas(types_mapper=_NULLABLE.get if nulls else None)
