@@ -137,3 +137,10 @@ def test_scales_beyond_all_sense_are_unknown(tmp_path):
     galaxies = list_galaxies(tmp_path / "c.csv")
     assert galaxies["pixscale"].iloc[0] == 0.3 and np.isnan(galaxies["pixscale"].iloc[1])
     assert "is no pixel scale: it is unknown" in galaxies["warning"].iloc[1]
+
+
+def test_columns_in_any_case(tmp_path):
+    table = pd.DataFrame({"ID": ["a"], "FILE_LOC": ["a.jpg"], "RA": [10.0], "DEC": [5.0], "EST_DR5_PIXSCALE": [0.3]})
+    table.to_csv(tmp_path / "c.csv", index=False)
+    (galaxy,) = list_galaxies(tmp_path / "c.csv").itertuples()
+    assert (galaxy.id, galaxy.path, galaxy.ra, galaxy.dec, galaxy.pixscale) == ("a", "a.jpg", 10.0, 5.0, 0.3)

@@ -368,7 +368,8 @@ def _from_files(files: list[Path], below: Path | None = None) -> pd.DataFrame:
 
 def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     frame = read_catalog(path)
-    column = next((name for name in _PATH_COLUMNS if name in frame), None)
+    in_any_case = {str(name).strip().lower(): name for name in reversed(list(frame.columns))}
+    column = next((in_any_case[name] for name in _PATH_COLUMNS if name in in_any_case), None)
     if column is None:
         raise CatalogError(f"{path}: no column of pictures; name one of {', '.join(_PATH_COLUMNS)}")
     root = root or catalog_root(path)
@@ -380,7 +381,7 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
         else pd.Series([Path(p).stem or f"row{i}" for i, p in enumerate(paths)])
     )
     ra, dec, warning = _optional_positions(frame, os.fspath(path))
-    scale = next((name for name in (COL_PIXSCALE, "pixscale") if name in frame), None)
+    scale = next((in_any_case[name] for name in (COL_PIXSCALE, "pixscale") if name in in_any_case), None)
     pixscale, unscaled = _scales(frame[scale]) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
     warning = ["; ".join(filter(None, both)) for both in zip(warning, unscaled, strict=True)]
     out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths], "ra": ra, "dec": dec}
