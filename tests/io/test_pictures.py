@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
-from zoobot_3d.io import open_picture, read_mask, read_picture
+from zoobot_3d.io import open_picture, read_mask, read_picture, write_mask_png
 
 RNG = np.random.default_rng(5)
 SMOOTH = cv2.resize(RNG.integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60), interpolation=cv2.INTER_CUBIC)
@@ -298,11 +298,18 @@ def test_masks_are_fractions(tmp_path):
             np.testing.assert_allclose(mask, expected, atol=1e-3, err_msg=name)
 
 
+def test_what_this_package_wrote_is_known(tmp_path):
+    mask = np.eye(4) / 17  # one volunteer of 17
+    write_mask_png(tmp_path / "m.png", mask)
+    np.testing.assert_allclose(read_mask(tmp_path / "m.png"), mask, atol=0.002)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (np.arange(16, dtype=np.uint8).reshape(4, 4), "holds values up to 15, which look like counts of volunteers"),
         (np.arange(16, dtype=np.uint16).reshape(4, 4), "holds values up to 15, which look like counts"),
+        (15 * np.eye(4, dtype=np.uint8), "holds values up to 15, which look like counts"),
         (SMOOTH, "has colours, so it is no mask"),
     ],
 )

@@ -45,6 +45,8 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "I", "I;16", "I;16B"
 _NAMES = {"CMYK": "CMYK (printing ink)", "F": "floating-point", "YCbCr": "YCbCr", "LAB": "CIELAB", "HSV": "HSV"}
 _BY_OTHERS = ("JPEG", "MPO")  # not decoded by Pillow, which fills what is missing from a JPEG
 _MOST_VOLUNTEERS, _FEWEST_OF_FULL = 80, 0.25  # a lower value, and none above this part of all: no fraction
+_USUAL_VOLUNTEERS = 16
+_OURS, _START = b"tEXtSoftware\0zoobot-3d", 200  # what `zoobot_3d.io.write_mask_png` notes in a mask
 _HOLE = 64  # bytes
 _DEPTHS = (8, 10, 12, 14, 16)
 _ORIENTATION, _TIFF_BITS = 274, 258  # tags of EXIF and TIFF
@@ -270,9 +272,12 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     highest = int(values.max())
     if highest == 1:
         full = 1
-    elif 1 < highest < _FEWEST_OF_FULL * full and values[values > 0].min() < full / _MOST_VOLUNTEERS:
-        what = f"holds values up to {highest}, which look like counts of volunteers"
-        raise BadFileError(path, what, f"give fractions, {full} for all volunteers")
+    elif 1 < highest < _FEWEST_OF_FULL * full and _OURS not in content[:_START]:
+        lowest = values[values > 0].min()
+        alone = lowest == highest <= full / _USUAL_VOLUNTEERS  # one volunteer, or all, or yes?
+        if alone or lowest < full / _MOST_VOLUNTEERS:
+            what = f"holds values up to {highest}, which look like counts of volunteers"
+            raise BadFileError(path, what, f"give fractions, {full} for all volunteers")
     return values.astype(np.float32) / np.float32(full)
 
 

@@ -249,7 +249,7 @@ def _write_one(
             path = folder / f"{stem}_{name}.png"
             result[column] = _below(base, path) if n else None
             if n:
-                io.write_atomic(path, io.encode_mask_png(mask))
+                io.write_mask_png(path, mask)
     shown = (row["ra"], row["dec"], row["pixscale"]) if how["grid"] == "picture" else (grid.ra, grid.dec, grid.pixscale)
     result |= dict(zip(("ra", "dec", "pixscale"), shown, strict=True))
     for what, counts in (("asked", marks.n_asked), ("marked", marks.n_marked)):
