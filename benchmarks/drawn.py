@@ -71,8 +71,8 @@ def arm_lines(path: Path, shape: tuple[int, int], pixscale: float) -> NDArray[np
     return drawn
 
 
-def line_counts(segmenter: Segmenter, frame: pd.DataFrame, root: Path, folder: Path) -> dict[str, float]:
-    """Measure ``line`` and ``within`` over galaxies with fitted arms, with standard errors."""
+def line_counts(segmenter: Segmenter, frame: pd.DataFrame, root: Path, folder: Path) -> NDArray[np.float64]:
+    """Count, for each galaxy, pixels of fitted lines that are covered, of lines, of the mask in an arm, of the mask."""
     counts = []
     for row in frame.itertuples():
         name = getattr(row, COL_ID).removeprefix("gb_")
@@ -88,7 +88,12 @@ def line_counts(segmenter: Segmenter, frame: pd.DataFrame, root: Path, folder: P
         anyone = marks.votes(field)[0] > 0
         near = distance_transform_edt(~lit) <= NEAR_PX * SDSS_PIXSCALE / pixscale if lit.any() else lit
         counts.append([(line & near).sum(), line.sum(), (lit & anyone).sum(), lit.sum()])
-    covered, lines, within, area = np.array(counts, float).T
+    return np.array(counts, float)
+
+
+def line_scores(counts: NDArray[np.float64]) -> dict[str, float]:
+    """Turn the counts of all galaxies into ``line`` and ``within``, with standard errors."""
+    covered, lines, within, area = counts.T
     fitted = lines > 0
     return {
         "line": covered[fitted].sum() / lines[fitted].sum(),
@@ -106,16 +111,16 @@ def judge(bundles: Sequence[str], catalogs: Sequence[Path], root: Path, folder: 
         measured = evaluate(segmenter, open_dataset(catalog, segmenter, split="all", root=root))
         tables.append(measured.galaxies)
         halves.append({f"{name}_halves": measured.ceiling[f"{name}_iou_{LEVEL}"] for name in CLASSES})
-        lines.append((len(read_catalog(catalog)), line_counts(segmenter, read_catalog(catalog), root, folder)))
+        lines.append(line_counts(segmenter, read_catalog(catalog), root, folder))
     galaxies = pd.concat(tables)
     row: dict[str, Any] = {"galaxies": len(galaxies)}
     for name in CLASSES:
         both, either = (galaxies[f"{name}_{which}_px"].to_numpy(float) for which in ("both", "either"))
         row |= {f"{name}_iou": both.sum() / either.sum(), f"{name}_iou_error": standard_error(both, either)}
-    weights = np.array([count for count, _ in lines], float)
-    for rows in (halves, [line for _, line in lines]):
-        for key in rows[0]:
-            row[key] = float(np.average([each[key] for each in rows], weights=weights))
+    weights = [len(counts) for counts in lines]  # by fold, the ceiling is the mean of the folds'
+    for key in halves[0]:
+        row[key] = float(np.average([each[key] for each in halves], weights=weights))
+    row |= line_scores(np.concatenate(lines))
     return {key: round(float(value), 3) if isinstance(value, float) else value for key, value in row.items()}
 
 

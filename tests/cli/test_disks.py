@@ -66,18 +66,19 @@ COMMANDS = {
 }
 
 
+def command(name, made, out):
+    """Words of a command, with the places filled in."""
+    places = dict(zip(("ROOT", "CATALOGUE", "BUNDLE", "OUT"), map(str, (*made, out)), strict=True))
+    parts = (word.partition("/") for word in COMMANDS[name])
+    return [places.get(first, first) + slash + rest for first, slash, rest in parts]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("kind", ["a file", "a name that is too long"])
 def test_out_that_cannot_be(made, tmp_path, capsys, name, kind):
-    root, catalogue, bundle = made
     (tmp_path / "file").write_text("kept")
     out = tmp_path / "file" if kind == "a file" else tmp_path / ("x" * 300)
-    places = {"OUT": str(out), "ROOT": str(root), "CATALOGUE": str(catalogue), "BUNDLE": str(bundle)}
-    words = []
-    for word in COMMANDS[name]:
-        first, slash, rest = word.partition("/")
-        words.append(places.get(first, first) + slash + rest)
-    assert cli.main(words) == 2
+    assert cli.main(command(name, made, out)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zoobot3d: ")]
     assert len(lines) == 1, lines
     assert "Traceback" not in lines[0]
@@ -88,14 +89,8 @@ def test_out_that_cannot_be(made, tmp_path, capsys, name, kind):
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("sweep", "demo")])
 def test_a_disk_that_is_full(made, tmp_path, capsys, monkeypatch, name):
     """No file can be finished; what was there stays, and nothing half-written is left."""
-    root, catalogue, bundle = made
     monkeypatch.setattr("zoobot_3d.io.files.os.fsync", _full)
-    places = {"OUT": str(tmp_path / "out"), "ROOT": str(root), "CATALOGUE": str(catalogue), "BUNDLE": str(bundle)}
-    words = []
-    for word in COMMANDS[name]:
-        first, slash, rest = word.partition("/")
-        words.append(places.get(first, first) + slash + rest)
-    assert cli.main(words) == 2
+    assert cli.main(command(name, made, tmp_path / "out")) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zoobot3d: ")]
     assert len(lines) == 1 and "Traceback" not in lines[0]
     assert not list(tmp_path.rglob("*.part"))

@@ -171,3 +171,12 @@ def test_masks_of_real_galaxies_hardly_depend_on_the_field(realdata, zoom):
         ours, theirs = (np.nan_to_num(np.stack(list(m)))[inside] > 0.2 for m in (back, whole))
         both, either = both + (ours & theirs).sum(), either + (ours | theirs).sum()
     assert both / either > 0.7
+
+
+@pytest.mark.slow  # 200 pictures
+def test_the_side_of_galaxy_zoo_pictures_in_petrosian_radii(realdata):
+    files = sorted((realdata / "gz_decals_jpg" / "jpg").glob("*.jpg"))[:200]
+    radii = np.array([measure_galaxy(io.read_picture(file)).petrosian_radius / 424 for file in files])
+    low, middle, high = np.percentile(radii, [16, 50, 84])
+    assert 1 / middle == pytest.approx(FIELD_RADII, rel=0.03)
+    assert middle / low < 1.45 and high / middle < 1.45

@@ -219,7 +219,7 @@ WHAT = (
     ("cutouts", "grz cutouts, Legacy Surveys", "2.2 MB a galaxy", "images"),
     ("gz-desi", "fractions, sizes, votes, Zenodo", "2.3 GB", "catalogues"),
     ("gz2", "votes, Hart et al. 2016", "239,695 galaxies", "catalogues"),
-    ("sami", "targets of SAMI DR3, Data Central", "about 1 MB", "catalogues"),
+    ("sami", "targets of SAMI DR3, Data Central", "a small table", "catalogues"),
     ("hoyle", "bar lengths, Hoyle et al. 2011", "0.3 MB", "catalogues"),
 )
 """What ``zoobot3d fetch --list`` shows."""

@@ -62,7 +62,7 @@ _NAME = re.compile(r"gz3d_(?P<mangaid>.+)_(?P<ifu>[0-9]{1,18})_(?P<subject>[0-9]
 _SUFFIX = ".fits.gz"
 _FAILED_COLUMNS = ["file_name", "mangaid", "ifu", "subject"]
 _FIX = "download it again"
-_MEAN_BYTES = 0.29e6  # of the archive's files
+_MEAN_BYTES = 0.3e6  # of the archive's files, about
 
 
 def list_gz3d(url: str, client: Client) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def fetch_sami(
     if folder.unknown(SAMI_FILE):
         targets, problems = read_sami_targets(target)
         return [folder.record(SAMI_FILE, len(targets), targets.shape[1], _ORIGIN, fetched=False, problems=problems)]
-    announce(f"asking {url} for the targets of SAMI DR3, about 1 MB, into {folder.path}", show=progress)
+    announce(f"asking {url} for the targets of SAMI DR3, a small table, into {folder.path}", show=progress)
     service = _Service(url, options or FetchOptions())
     full_names = _find_tables(service.query("SELECT table_name FROM TAP_SCHEMA.tables")["table_name"], url)
     parts, problems = [], []
