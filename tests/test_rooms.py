@@ -26,7 +26,7 @@ ROOMS = (
     "dataset",  # galaxies as batches
     "engines",  # picture batch to fractions (to come)
     "infer",  # bundles and predictions
-    "measure",  # numbers from masks (to come)
+    "measure",  # numbers from masks
     "report",  # evaluation and figures
     "learn",  # training
     "sweep",  # hyper-parameter search

@@ -1,0 +1,349 @@
+"""Spiral arms: pitch angle, hand, extent and width of each, and what they have in common.
+
+Works on one array of fractions and its pixel grid. The ridges come from `zoobot_3d.measure.ridges`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zoobot_3d.errors import GridError
+from zoobot_3d.measure.disk import FACE_ON, Disk
+from zoobot_3d.measure.flags import bits
+from zoobot_3d.measure.ridges import PolarMap, Spiral, fit_spiral, polar_map, trace_ridges
+from zoobot_3d.sky.grid import PixelGrid
+
+__all__ = ["ARM_LEVEL", "WINDINGS", "Arm", "Arms", "measure_arms"]
+
+Hand = Literal["S", "Z", ""]
+
+WINDINGS: dict[str, str] = {"S": "outward clockwise", "Z": "outward anticlockwise", "": ""}
+"""What the hand of an arm means on a picture with north up and east to the left: the way that one turns when one
+follows the arm from the centre outward. The letters S and Z are drawn in these senses."""
+
+ARM_LEVEL = 0.35
+"""Where an arm ends, as a fraction of the mask's peak."""
+
+LEAST_PEAK, FAINTEST = 0.1, 0.2
+_SWEEP = (0.25, 0.50)
+_LEAST_LEVEL = 0.08
+_WITHOUT_BAR = 0.2  # of the outer radius: within, arms cannot be told from a nucleus
+_BAR_REACH = 0.9  # of the bar's semi-length in the plane: arms begin there
+_LEAST_TURN = np.radians(20.0)
+_LEAST_LENGTH = 0.25  # of the outer radius of the arms
+_LEAST_SHARE = 0.15  # of the longest arm's length times height
+_CLOSED = 0.92  # of a circle
+_RING_PITCH, _RING_TURN = np.radians(4.0), np.radians(300.0)
+# Calibrated on simulated galaxies, see benchmarks/measure.py.
+_FIT_FACTOR, _PITCH_FLOOR, _MEAN_FLOOR = 1.0, 0.06, 0.05
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm in the plane of the disk, as a logarithmic spiral.
+
+    Attributes
+    ----------
+    pitch, pitch_err : float
+        Pitch angle, deg: 0 is a circle, 90 a radius.
+    hand : {"S", "Z"}
+        ``"S"``: followed outward it turns clockwise on a picture with north up and east to the left; ``"Z"``:
+        anticlockwise.
+    r_inner, r_outer : float
+        Radii of its ends, arcsec.
+    angle_inner : float
+        Angle of its inner end in the plane of the disk from the line of nodes, deg north through east, 0-360.
+    turn : float
+        Angle between its ends about the centre, deg.
+    length : float
+        Along the arm, arcsec.
+    width, width_inner, width_outer : float
+        Width across the arm at half of its height, mean over all of it and over its inner and outer half, arcsec.
+    height : float
+        Mean fraction of volunteers along the ridge.
+    rms : float
+        Scatter of the ridge about the spiral, deg of angle about the centre.
+    """
+
+    pitch: float
+    pitch_err: float
+    hand: Hand
+    r_inner: float
+    r_outer: float
+    angle_inner: float
+    turn: float
+    length: float
+    width: float
+    width_inner: float
+    width_outer: float
+    height: float
+    rms: float
+
+    @property
+    def winding(self) -> str:
+        """The hand in words, see `WINDINGS`."""
+        return WINDINGS[self.hand]
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of a table of arms."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"winding": self.winding}
+
+
+@dataclass(frozen=True)
+class Arms:
+    """All arms of a galaxy; NaN where there is no answer.
+
+    Attributes
+    ----------
+    arms : tuple of Arm
+        Longest first.
+    pitch, pitch_err : float
+        Mean pitch angle, deg, weighted by the length of the arms, over those of the majority's hand.
+    hand : {"S", "Z", ""}
+        That of the longer arms together; empty without an answer.
+    n_arms : int
+        Arms of the majority's hand.
+    n_arms_err : float
+        Scatter of their number over levels.
+    has_ring : bool
+        Whether the mask closes about the centre.
+    peak : float
+        98th percentile of what is lit of the mask.
+    flags : int
+        See `zoobot_3d.measure.flags`.
+    """
+
+    arms: tuple[Arm, ...] = ()
+    pitch: float = np.nan
+    pitch_err: float = np.nan
+    hand: Hand = ""
+    n_arms: int = 0
+    n_arms_err: float = np.nan
+    has_ring: bool = False
+    peak: float = np.nan
+    flags: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of a table of galaxies; without the flags."""
+        return {
+            "n_arms": self.n_arms,
+            "n_arms_err": self.n_arms_err,
+            "pitch": self.pitch,
+            "pitch_err": self.pitch_err,
+            "hand": self.hand,
+            "winding": WINDINGS[self.hand],
+            "arm_length_total": float(sum(arm.length for arm in self.arms)) if self.arms else np.nan,
+            "arm_peak": self.peak,
+        }
+
+
+def measure_arms(
+    mask: NDArray[np.floating],
+    grid: PixelGrid,
+    *,
+    disk: Disk | None = None,
+    bar_semi_major: float = 0.0,
+    sigma: NDArray[np.floating] | None = None,
+    centre: tuple[float, float] | None = None,
+) -> Arms:
+    """Measure the arms in a mask.
+
+    The mask is deprojected onto axes of angle and ln r, its ridges are traced, and a straight line, weighted by length
+    and the fraction of volunteers, is fitted to each: its slope is the tangent of the pitch angle. Ridges that touch
+    stay apart, and pieces on one spiral are one arm.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        (H, W) fractions of volunteers in 0-1, row 0 north, column 0 east; NaN outside the field.
+    grid : PixelGrid
+        Its pixels. Without a pixel scale, lengths in arcsec are NaN; angles are not concerned.
+    disk : Disk, optional
+        To deproject with; face-on by default.
+    bar_semi_major : float
+        Semi-length in the plane of the disk of the bar, if there is one, px; arms are looked for beyond it.
+    sigma : numpy.ndarray, optional
+        (H, W) standard deviation of each pixel; the change of the mean pitch by it becomes a part of the error.
+    centre : tuple of float, optional
+        (x, y) of the galaxy's centre, px; the grid's reference pixel by default.
+
+    Returns
+    -------
+    Arms
+
+    Raises
+    ------
+    GridError
+        If the mask does not have the shape of its grid.
+    """
+    array = np.asarray(mask, np.float32)
+    if array.shape != grid.shape:
+        raise GridError(f"a mask of shape {array.shape} does not lie on a grid of {grid.shape}")
+    field = np.isfinite(array)
+    known = np.where(field, array, np.float32(0))
+    at = grid.reference_pixel if centre is None else centre
+    plane = disk or FACE_ON
+    lit = known[known > LEAST_PEAK]
+    highest = float(np.asarray(cv2.blur(known, (3, 3))).max())
+    if highest < FAINTEST:
+        return Arms(peak=highest, flags=bits("arms_faint" if highest >= LEAST_PEAK else "no_arms"))
+    peak = float(np.percentile(lit, 98))
+    found = _arms_at(known, field, at, plane, bar_semi_major, ARM_LEVEL * peak, grid.pixscale)
+    if found is None or not found[0]:
+        closed = found is not None and found[1]
+        return Arms(peak=peak, has_ring=closed, flags=bits("arms_untraced", *(["ring"] if closed else [])))
+    arms, closed = found
+    hand, pitch, pitch_err = _mean(arms)
+    swept = [_arms_at(known, field, at, plane, bar_semi_major, level * peak, grid.pixscale) for level in _SWEEP]
+    others = [other[0] for other in swept if other is not None and other[0]]
+    changed = []
+    for sign in (-1, 1) if sigma is not None else ():
+        moved = np.clip(known + sign * np.nan_to_num(np.asarray(sigma, np.float32)), 0, 1)
+        other = _arms_at(moved, field, at, plane, bar_semi_major, ARM_LEVEL * peak, grid.pixscale)
+        changed += [_mean(other[0])[1] - pitch] if other is not None and other[0] else []
+    scatter = np.array([_mean(other)[1] - pitch for other in others] or [0.0])
+    total = np.sqrt(pitch_err**2 + np.mean(scatter**2) + (np.mean(np.square(changed)) if changed else 0.0))
+    own = [arm for arm in arms if arm.hand == hand]
+    counts = [sum(arm.hand == hand for arm in other) for other in others]
+    is_cut = _is_cut(known, field, ARM_LEVEL * peak)
+    flagged = {"arms_cut": is_cut, "arms_both_hands": len(own) < len(arms), "ring": closed}
+    return Arms(
+        tuple(arms),
+        pitch,
+        float(total),
+        hand,
+        len(own),
+        float(np.sqrt(np.mean([(count - len(own)) ** 2 for count in counts]))) if counts else np.nan,
+        closed,
+        peak,
+        bits(*(name for name, holds in flagged.items() if holds)),
+    )
+
+
+def _is_cut(mask: NDArray[np.float32], field: NDArray[np.bool_], level: float) -> bool:
+    """Tell whether arms reach the edge of what is known."""
+    inner = np.zeros_like(field)
+    inner[1:-1, 1:-1] = field[1:-1, 1:-1]
+    inside = cv2.erode(inner.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return bool(((mask >= level) & ~inside).any())
+
+
+def _arms_at(
+    mask: NDArray[np.float32],
+    field: NDArray[np.bool_],
+    at: tuple[float, float],
+    disk: Disk,
+    bar_semi_major: float,
+    level: float,
+    pixscale: float,
+) -> tuple[list[Arm], bool] | None:
+    """Trace and fit the arms above a level; tell whether there is a ring. None if the mask is empty there."""
+    level = max(level, _LEAST_LEVEL)
+    shown = np.where(mask >= 0.5 * level, mask, 0).astype(np.float32)
+    inner = _BAR_REACH * bar_semi_major
+    polar = polar_map(shown, field, at, disk, inner)
+    if polar is None:
+        return None
+    outer = float(np.exp(polar.log_radius[-1]))
+    rows = np.exp(polar.log_radius) >= max(inner, _WITHOUT_BAR * outer)
+    if rows.sum() < 4:
+        return None
+    polar = PolarMap(polar.values[rows], polar.known[rows], polar.log_radius[rows])
+    ridges, _ = trace_ridges(polar, level)
+    spirals = _distinct([spiral for ridge in ridges if (spiral := fit_spiral(polar, ridge, level)) is not None])
+    candidates = [_described(spiral, pixscale) for spiral in spirals]
+    arms, closed = [], _has_ring(polar, level)
+    for arm in candidates:
+        if np.radians(arm.pitch) < _RING_PITCH and np.radians(arm.turn) > _RING_TURN:
+            closed = True
+        elif np.radians(arm.turn) >= _LEAST_TURN and _in_px(arm.length, pixscale) >= _LEAST_LENGTH * outer:
+            arms.append(arm)
+    if arms:
+        strongest = max(arm.length * arm.height for arm in arms)
+        arms = [arm for arm in arms if arm.length * arm.height >= _LEAST_SHARE * strongest]
+    return sorted(arms, key=lambda arm: -arm.length), closed
+
+
+def _distinct(spirals: list[Spiral]) -> list[Spiral]:
+    """Leave out spirals that run along a longer one: pieces of one ridge that grew together."""
+    kept: list[Spiral] = []
+    for spiral in sorted(spirals, key=lambda one: -_length(one)):
+        if not any(_overlap(spiral, other) > 0.5 for other in kept):
+            kept.append(spiral)
+    return kept
+
+
+def _length(spiral: Spiral) -> float:
+    return float((np.exp(spiral.log_radius[-1]) - np.exp(spiral.log_radius[0])) / np.sin(spiral.pitch))
+
+
+def _overlap(spiral: Spiral, other: Spiral) -> float:
+    """Part of a spiral's length that lies within the half width of another."""
+    along = (spiral.log_radius >= other.log_radius[0]) & (spiral.log_radius <= other.log_radius[-1])
+    apart = spiral.angle - other.start - other.winding * spiral.log_radius
+    apart = np.abs((apart + np.pi) % (2 * np.pi) - np.pi) * np.sin(other.pitch)
+    near = along & (apart < 0.5 * float(np.median(other.width)))
+    weight = np.exp(spiral.log_radius)
+    return float(weight[near].sum() / weight.sum())
+
+
+def _in_px(length: float, pixscale: float) -> float:
+    return length / pixscale
+
+
+def _has_ring(polar: PolarMap, level: float) -> bool:
+    """Tell whether circles are closed that have darker ones within them."""
+    lit = (polar.values >= level).mean(1)
+    closed = np.flatnonzero(lit >= _CLOSED)
+    return bool(len(closed) and (lit[: closed[0]] < 0.7).sum() >= 4)
+
+
+def _described(spiral: Spiral, pixscale: float) -> Arm:
+    """Turn a fitted spiral into an arm in arcsec and deg."""
+    radius, pitch = np.exp(spiral.log_radius), spiral.pitch
+    weight = spiral.height * radius
+    off = spiral.off - np.average(spiral.off, weights=weight)
+    scatter = float(np.sqrt(np.average(off**2, weights=weight)))  # over the radius
+    length = float((radius[-1] - radius[0]) / np.sin(pitch))
+    lit = spiral.height > 0
+    across = radius[lit] * spiral.width[lit]
+    # Points closer together than the arm is wide are not independent.
+    independent = max(3.0, length / max(float(np.mean(across)), 1.0))
+    along = spiral.log_radius / np.sin(pitch)
+    spread = float(np.sqrt(np.average((along - np.average(along, weights=weight)) ** 2, weights=weight)))
+    error = _FIT_FACTOR * scatter / (max(spread, 1e-3) * np.sqrt(independent))
+    half = len(across) // 2
+    return Arm(
+        float(np.degrees(pitch)),
+        float(np.degrees(np.hypot(error, _PITCH_FLOOR * pitch))),
+        "Z" if spiral.winding > 0 else "S",
+        float(radius[0] * pixscale),
+        float(radius[-1] * pixscale),
+        float(np.degrees(spiral.angle[0]) % 360),
+        float(np.degrees(abs(spiral.angle[-1] - spiral.angle[0]))),
+        length * pixscale,
+        float(across.mean() * pixscale),
+        float(across[:half].mean() * pixscale),
+        float(across[half:].mean() * pixscale),
+        float(spiral.height[lit].mean()),
+        float(np.degrees(scatter / np.sin(pitch))),
+    )
+
+
+def _mean(arms: list[Arm]) -> tuple[Hand, float, float]:
+    """Hand of the longer arms together, their mean pitch by length, and its error (deg)."""
+    signed = {hand: sum(arm.length for arm in arms if arm.hand == hand) for hand in ("S", "Z")}
+    hand: Hand = "Z" if signed["Z"] >= signed["S"] else "S"
+    own = [arm for arm in arms if arm.hand == hand]
+    pitch, error, length = (np.array([getattr(arm, name) for arm in own]) for name in ("pitch", "pitch_err", "length"))
+    weight = length / length.sum()
+    mean = float((weight * pitch).sum())
+    formal = float(np.sqrt((weight**2 * error**2).sum()))
+    # Arms of one galaxy differ: what few of them say of the mean is uncertain by their scatter.
+    scatter = float(np.sqrt((weight * (pitch - mean) ** 2).sum() * (weight**2).sum())) if len(own) > 1 else 0.0
+    return hand, mean, float(np.sqrt(formal**2 + scatter**2 + (_MEAN_FLOOR * mean) ** 2))

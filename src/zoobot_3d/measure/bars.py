@@ -1,0 +1,367 @@
+"""Bars: length, position angle and axis ratio of the region of a bar mask through the galaxy's centre.
+
+The outline of a bar is taken where the mask is half of its peak: half of the volunteers who would mark a bar at all
+would enclose what is inside. Works on one array of fractions and its pixel grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zoobot_3d.errors import GridError
+from zoobot_3d.measure.disk import Disk
+from zoobot_3d.measure.flags import bits
+from zoobot_3d.sky.grid import PixelGrid
+
+__all__ = ["BAR_LEVEL", "FAINTEST", "LEAST_PEAK", "Bar", "measure_bar"]
+
+BAR_LEVEL = 0.25
+"""Where the outline of a bar is, as a fraction of the mask's peak."""
+
+LEAST_PEAK, FAINTEST = 0.1, 0.2
+"""Masks whose peak is below the first show nothing; those below the second are too faint to be measured."""
+
+_SWEEP = (0.15, 0.20, 0.30, 0.40)  # of the peak: other outlines, whose scatter is part of the error
+_INNER = 1 / 3  # of width and length: where ends and sides are looked for
+_LEAST_PX = 6.0
+_ROUND = 0.8
+_OFF_CENTRE = 0.25  # of the length
+# Errors of simulated galaxies whose truth is known, see benchmarks/measure.py: factor of the sweep's scatter, and
+# what is added to it (as a fraction of the length; in deg for an axis ratio of 0; as a fraction of the axis ratio).
+_SWEEP_FACTOR = {"length": 1.0, "pa": 1.0, "axis_ratio": 1.0}
+_FLOOR = {"length": 0.02, "pa": 0.7, "axis_ratio": 0.05}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What was measured of a bar; NaN where there is no answer.
+
+    Attributes
+    ----------
+    length, length_err : float
+        Full length on the sky, arcsec: the chord along the bar, the mean over the inner third of its width.
+    semi_major, semi_major_err : float
+        Half of it, arcsec.
+    pa, pa_err : float
+        Position angle, deg north through east, 0-180.
+    axis_ratio, axis_ratio_err : float
+        Width over length on the sky.
+    length_deprojected, length_deprojected_err : float
+        Full length in the plane of the disk, arcsec (a line, Martin 1995, AJ 109, 2428).
+    angle_deprojected : float
+        Angle between the bar and the line of nodes in the plane of the disk, deg north through east, 0-180.
+    offset : float
+        From the galaxy's centre to that of the bar, arcsec.
+    peak : float
+        Highest value of the mask in the bar, smoothed over 3 x 3 pixels.
+    n_regions : int
+        Regions of the mask above the level of the outline.
+    length_px, x, y : float
+        Full length, and the bar's centre (0-based column and row), px.
+    flags : int
+        See `zoobot_3d.measure.flags`.
+    """
+
+    length: float = np.nan
+    length_err: float = np.nan
+    semi_major: float = np.nan
+    semi_major_err: float = np.nan
+    pa: float = np.nan
+    pa_err: float = np.nan
+    axis_ratio: float = np.nan
+    axis_ratio_err: float = np.nan
+    length_deprojected: float = np.nan
+    length_deprojected_err: float = np.nan
+    angle_deprojected: float = np.nan
+    offset: float = np.nan
+    peak: float = np.nan
+    n_regions: int = 0
+    length_px: float = np.nan
+    x: float = np.nan
+    y: float = np.nan
+    flags: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of a table, whose names begin with ``bar_``; without the flags."""
+        return {f"bar_{field.name}": getattr(self, field.name) for field in fields(self) if field.name != "flags"}
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A region: px, and deg of position angle."""
+
+    length: float
+    width: float
+    pa: float
+    x: float
+    y: float
+    n_regions: int
+    is_cut: bool
+
+    @property
+    def axis_ratio(self) -> float:
+        return min(self.width / self.length, 1.0) if self.length > 0 else np.nan
+
+
+def measure_bar(
+    mask: NDArray[np.floating],
+    grid: PixelGrid,
+    *,
+    disk: Disk | None = None,
+    disk_semi_major: float = np.nan,
+    sigma: NDArray[np.floating] | None = None,
+    members: Sequence[NDArray[np.floating]] = (),
+    centre: tuple[float, float] | None = None,
+) -> Bar:
+    """Measure the bar in a mask.
+
+    The outline is at half of the mask's peak (`BAR_LEVEL`), and only the region through, or next to, the centre is
+    taken. Its position angle is that of its middle line, found from second moments and refined on the chords across.
+    The error is the scatter over outlines from 0.3 to 0.7 of the peak, scaled and with a floor, both calibrated on
+    simulated galaxies, together with the scatter over ``members`` or the change by one ``sigma``.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        (H, W) fractions of volunteers in 0-1, row 0 north, column 0 east; NaN outside the field.
+    grid : PixelGrid
+        Its pixels. Without a pixel scale, lengths in arcsec are NaN.
+    disk : Disk, optional
+        To deproject with; without it, deprojected numbers are NaN.
+    disk_semi_major : float
+        Of the galaxy's outer isophote, px, to compare the bar with.
+    sigma : numpy.ndarray, optional
+        (H, W) standard deviation of each pixel.
+    members : sequence of numpy.ndarray
+        Masks of the members of an ensemble, each (H, W).
+    centre : tuple of float, optional
+        (x, y) of the galaxy's centre, px; the grid's reference pixel by default.
+
+    Returns
+    -------
+    Bar
+
+    Raises
+    ------
+    GridError
+        If the mask does not have the shape of its grid.
+    """
+    known, field = _checked(mask, grid)
+    at = grid.reference_pixel if centre is None else centre
+    found = _outline(known, field, at, BAR_LEVEL)
+    if isinstance(found, Bar):
+        return found
+    shape, peak = found
+    if shape.length < _LEAST_PX:
+        return Bar(peak=peak, n_regions=shape.n_regions, flags=bits("bar_small"))
+    errors = _errors(known, field, at, shape, None if sigma is None else np.nan_to_num(sigma), members)
+    offset = float(np.hypot(shape.x - at[0], shape.y - at[1]))
+    flagged = {
+        "bar_several": shape.n_regions > 1,
+        "bar_off_centre": offset > _OFF_CENTRE * shape.length,
+        "bar_cut": shape.is_cut,
+        "bar_beyond_disk": shape.length / 2 > disk_semi_major,
+        "bar_round": shape.axis_ratio > _ROUND,
+    }
+    length, length_err = shape.length * grid.pixscale, errors["length"] * grid.pixscale
+    return Bar(
+        length,
+        length_err,
+        length / 2,
+        length_err / 2,
+        shape.pa,
+        errors["pa"],
+        shape.axis_ratio,
+        errors["axis_ratio"],
+        *_deprojected(length, length_err, shape.pa, errors["pa"], disk),
+        offset * grid.pixscale,
+        peak,
+        shape.n_regions,
+        shape.length,
+        shape.x,
+        shape.y,
+        bits(*(name for name, holds in flagged.items() if holds)),
+    )
+
+
+def _checked(mask: NDArray[np.floating], grid: PixelGrid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return a mask without NaN, and where it is known."""
+    array = np.asarray(mask, np.float32)
+    if array.shape != grid.shape:
+        raise GridError(f"a mask of shape {array.shape} does not lie on a grid of {grid.shape}")
+    field = np.isfinite(array)
+    return np.where(field, array, np.float32(0)), field
+
+
+def _outline(
+    mask: NDArray[np.float32], field: NDArray[np.bool_], at: tuple[float, float], level: float
+) -> tuple[_Shape, float] | Bar:
+    """Find the bar's peak, and its shape at a fraction of it; or say why there is none."""
+    smooth = np.asarray(cv2.blur(mask, (3, 3)))
+    highest = float(smooth.max())
+    if highest < FAINTEST:
+        return Bar(peak=highest, flags=bits("bar_faint" if highest >= LEAST_PEAK else "no_bar"))
+    region, _ = _central(mask, LEAST_PEAK, at)
+    peak = float(smooth[region].max()) if region is not None else 0.0
+    if peak < FAINTEST:
+        return Bar(peak=highest, flags=bits("bar_elsewhere"))
+    shape = _shape(mask, field, at, level * peak)
+    return Bar(peak=highest, flags=bits("bar_elsewhere")) if shape is None else (shape, peak)
+
+
+def _central(mask: NDArray[np.float32], level: float, at: tuple[float, float]) -> tuple[NDArray[np.bool_] | None, int]:
+    """Return the region above a level that holds the centre or is nearest to it, and how many regions there are."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((mask >= level).astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if count < 2:
+        return None, 0
+    rows, columns = np.nonzero(labels)
+    away = np.hypot(columns - at[0], rows - at[1])
+    nearest = int(away.argmin())
+    label = int(labels[rows[nearest], columns[nearest]])
+    # Specks of less than a twentieth of the bar are no other regions.
+    others = int((areas >= 0.05 * areas[label - 1]).sum())
+    side = stats[label, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
+    if away[nearest] > 0.5 * float(np.hypot(*side)):
+        return None, others
+    return labels == label, others
+
+
+def _shape(mask: NDArray[np.float32], field: NDArray[np.bool_], at: tuple[float, float], level: float) -> _Shape | None:
+    """Measure the region about the centre above a level."""
+    region, n_regions = _central(mask, level, at)
+    if region is None:
+        return None
+    rows, columns = np.nonzero(region)
+    low, high = (rows.min(), columns.min()), (rows.max(), columns.max())
+    edge = low[0] == 0 or low[1] == 0 or high[0] == mask.shape[0] - 1 or high[1] == mask.shape[1] - 1
+    x, y = float(columns.mean()), float(rows.mean())
+    covariance = np.cov(np.stack([columns, rows]), bias=True) + np.eye(2) / 12
+    values, vectors = np.linalg.eigh(covariance)
+    direction = vectors[:, 1]
+    size = float(np.sqrt(12 * values[1]))
+    width = float(np.sqrt(12 * values[0]))
+    # What lies outside the region is 0 on its bar's own axes.
+    kept = np.where(cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, mask, 0).astype(np.float32)
+    for _ in range(3):
+        direction = _refined(kept, level, (x, y), direction, size)
+    length, (x, y) = _extent(kept, level, (x, y), direction, size, width)
+    width, _ = _extent(kept, level, (x, y), np.array([-direction[1], direction[0]]), width, length)
+    near = cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    pa = float(np.degrees(np.arctan2(-direction[0], -direction[1])) % 180)
+    return _Shape(length, width, pa, x, y, n_regions, bool(edge or (near & ~field).any()))
+
+
+def _sampled(
+    mask: NDArray[np.float32],
+    at: tuple[float, float],
+    direction: NDArray[np.float64],
+    along: NDArray[np.float64],
+    across: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Sample a mask on a turned grid: (across, along)."""
+    x = at[0] + along[None, :] * direction[0] - across[:, None] * direction[1]
+    y = at[1] + along[None, :] * direction[1] + across[:, None] * direction[0]
+    return np.asarray(
+        cv2.remap(mask, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderValue=0), np.float32
+    )
+
+
+def _refined(
+    mask: NDArray[np.float32], level: float, at: tuple[float, float], direction: NDArray[np.float64], size: float
+) -> NDArray[np.float64]:
+    """Turn a direction to the line through the middles of the chords across the inner 70% of a region."""
+    along = np.linspace(-0.35 * size, 0.35 * size, 41)
+    reach = 0.75 * size
+    across = np.linspace(-reach, reach, max(31, int(2 * reach) + 1))
+    inside = np.clip((_sampled(mask, at, direction, along, across) - level) / level + 0.5, 0, 1)
+    weight = inside.sum(0)
+    if (weight > 0).sum() < 5:
+        return direction
+    middle = (across[:, None] * inside).sum(0) / np.maximum(weight, 1e-9)
+    mean = np.average(along, weights=weight)
+    spread = np.average((along - mean) ** 2, weights=weight)
+    tilt = np.average((along - mean) * (middle - np.average(middle, weights=weight)), weights=weight) / spread
+    turned = direction + tilt * np.array([-direction[1], direction[0]])
+    return np.asarray(turned / np.hypot(*turned))
+
+
+def _extent(
+    mask: NDArray[np.float32],
+    level: float,
+    at: tuple[float, float],
+    direction: NDArray[np.float64],
+    size: float,
+    width: float,
+) -> tuple[float, tuple[float, float]]:
+    """Length of a region along a direction, over the inner third of its width, and its middle."""
+    reach = 1.5 * size + 3
+    along = np.linspace(-reach, reach, 2 * int(2 * reach) + 1)
+    across = np.linspace(-0.5 * _INNER * width, 0.5 * _INNER * width, 9)
+    profile = _sampled(mask, at, direction, along, across).mean(0)
+    middle = int(np.argmax(profile * (np.abs(along) <= 0.25 * size)))
+    ends = []
+    for sign in (-1, 1):
+        line, place = profile[middle::sign], along[middle::sign]
+        below = int(np.argmax(line < level)) if (line < level).any() else len(line) - 1
+        if below == 0:
+            ends.append(place[0])
+            continue
+        part = (line[below - 1] - level) / max(line[below - 1] - line[below], 1e-9)
+        ends.append(place[below - 1] + min(part, 1.0) * (place[below] - place[below - 1]))
+    shift = (ends[0] + ends[1]) / 2
+    return float(ends[1] - ends[0]), (at[0] + shift * direction[0], at[1] + shift * direction[1])
+
+
+def _errors(
+    mask: NDArray[np.float32],
+    field: NDArray[np.bool_],
+    at: tuple[float, float],
+    shape: _Shape,
+    sigma: NDArray[np.floating] | None,
+    members: Sequence[NDArray[np.floating]],
+) -> dict[str, float]:
+    """Errors of length (px), position angle (deg) and axis ratio."""
+    swept = [found[0] for level in _SWEEP if not isinstance(found := _outline(mask, field, at, level), Bar)]
+    others = [np.nan_to_num(np.asarray(member, np.float32)) for member in members]
+    if sigma is not None:
+        others += [np.clip(mask + sign * sigma, 0, 1).astype(np.float32) for sign in (-1, 1)]
+    varied = [found[0] for other in others if not isinstance(found := _outline(other, field, at, BAR_LEVEL), Bar)]
+    floor = {
+        "length": _FLOOR["length"] * shape.length,
+        "pa": _FLOOR["pa"] / max(1 - shape.axis_ratio, 0.05),
+        "axis_ratio": _FLOOR["axis_ratio"] * shape.axis_ratio,
+    }
+    errors = {}
+    for name, least in floor.items():
+        scatter = _SWEEP_FACTOR[name] * _spread(swept, shape, name)
+        errors[name] = float(np.sqrt(scatter**2 + _spread(varied, shape, name) ** 2 + least**2))
+    errors["pa"] = min(errors["pa"], 52.0)  # that of no knowledge: uniform within 180 deg
+    return errors
+
+
+def _spread(shapes: list[_Shape], about: _Shape, name: str) -> float:
+    """Root mean square of the departures of other shapes."""
+    departures = np.array([getattr(shape, name) - getattr(about, name) for shape in shapes] or [0.0])
+    if name == "pa":
+        departures = (departures + 90) % 180 - 90
+    return float(np.sqrt(np.mean(departures**2)))
+
+
+def _deprojected(
+    length: float, length_err: float, pa: float, pa_err: float, disk: Disk | None
+) -> tuple[float, float, float]:
+    """Length in the plane with its error, and angle to the line of nodes."""
+    if disk is None:
+        return np.nan, np.nan, np.nan
+    angle, stretch = disk.deproject_line(pa)
+    changes = [other.deproject_line(pa)[1] - stretch for other in disk.variants()]
+    changes += [disk.deproject_line(pa + sign * pa_err)[1] - stretch for sign in (-1, 1)]
+    spread = np.sqrt(np.square(changes).sum() / 2)  # each cause to both sides
+    return length * stretch, float(np.hypot(length_err * stretch, length * spread)), angle

@@ -1,0 +1,439 @@
+"""Ridges of an arm mask on log-polar axes: found row by row, linked outward, and joined over gaps.
+
+On axes of angle and logarithm of radius a logarithmic spiral is a straight line. The pitch that most of the mask shares
+is found first (as Puerari & Dottori 1992, A&AS 93, 469, and Davis et al. 2012, ApJS 199, 33, do with Fourier modes),
+and the map is sheared by it: arms stand upright, at angles of their own, also where they touch. Knows arrays only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
+
+from zoobot_3d.measure.disk import Disk
+
+__all__ = ["N_ANGLES", "PolarMap", "Ridge", "common_winding", "polar_map", "trace_ridges"]
+
+Floats = NDArray[np.float64]
+
+N_ANGLES = 360
+_ROW_STEP = 0.025  # of ln r
+_LEAST_RADIUS = 3.0  # px
+_STEEPEST, _FLATTEST = 60.0, 4.0  # deg of pitch
+_MODES = 24
+_SMOOTH_ANGLE, _SMOOTH_ROWS = 3.0, 1.0  # columns, rows
+_PROMINENCE = 0.2  # of the height: what stands out less from the mask between arms is no ridge
+_STEP = 0.22  # rad that a ridge may move from a row to the next
+_GAP = 0.15  # of ln r that tracing goes on over
+_JOIN_GAP, _JOIN_ANGLE = 0.7, 0.40  # of ln r, rad: pieces of one arm
+_LEAST_ROWS = 4
+
+
+@dataclass(frozen=True)
+class PolarMap:
+    """A mask in the plane of a disk.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        (rows, N_ANGLES) fractions; 0 where nothing is known.
+    known : numpy.ndarray
+        (rows, N_ANGLES), False outside the field.
+    log_radius : numpy.ndarray
+        (rows,) ln of the radius in px.
+    """
+
+    values: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    log_radius: Floats
+
+
+@dataclass
+class Ridge:
+    """Points of a ridge, from inside outward.
+
+    Attributes
+    ----------
+    log_radius, angle, height, width : list of float
+        ln of the radius in px; rad from the line of nodes, going on through full turns; fraction of volunteers; and
+        width of the ridge at half of its height along the circle, rad.
+    """
+
+    log_radius: list[float] = field(default_factory=list)
+    angle: list[float] = field(default_factory=list)
+    height: list[float] = field(default_factory=list)
+    width: list[float] = field(default_factory=list)
+
+    def add(self, log_radius: float, angle: float, height: float, width: float) -> None:
+        """Append a point."""
+        self.log_radius.append(log_radius)
+        self.angle.append(angle)
+        self.height.append(height)
+        self.width.append(width)
+
+    def line(self, last: int | None = None) -> tuple[float, float]:
+        """Angle at ln r = 0, and its change with ln r, of a weighted straight line through all or the last points."""
+        part = slice(None) if last is None else slice(-last, None)
+        u, angle, weight = (np.asarray(values[part]) for values in (self.log_radius, self.angle, self.height))
+        weight = weight * np.exp(u - u.max())  # by length
+        mean_u, mean_angle = np.average(u, weights=weight), np.average(angle, weights=weight)
+        spread = np.average((u - mean_u) ** 2, weights=weight)
+        slope = np.average((u - mean_u) * (angle - mean_angle), weights=weight) / spread if spread > 0 else 0.0
+        return float(mean_angle - slope * mean_u), float(slope)
+
+
+def polar_map(
+    mask: NDArray[np.float32], field_: NDArray[np.bool_], centre: tuple[float, float], disk: Disk, inner: float
+) -> PolarMap | None:
+    """Sample a mask on log-polar axes in the plane of the disk.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        (H, W) fractions.
+    field_ : numpy.ndarray
+        (H, W), True where they are known.
+    centre : tuple of float
+        (x, y), px.
+    disk : Disk
+        Its plane.
+    inner : float
+        Radius in the plane to begin at, px.
+
+    Returns
+    -------
+    PolarMap or None
+        None if the mask is 0 beyond ``inner``.
+    """
+    rows, columns = np.nonzero(mask > 0)
+    if not len(rows):
+        return None
+    radius = np.hypot(*disk.to_plane(columns - centre[0], rows - centre[1]))
+    first, last = np.log(max(inner, _LEAST_RADIUS)), np.log(max(radius.max(), 1.0))
+    if last - first < _LEAST_ROWS * _ROW_STEP:
+        return None
+    log_radius = np.arange(first, last, _ROW_STEP)
+    angle = np.arange(N_ANGLES) * 2 * np.pi / N_ANGLES
+    r = np.exp(log_radius)[:, None]
+    dx, dy = disk.to_sky(r * np.cos(angle), r * np.sin(angle))
+    x, y = (dx + centre[0]).astype(np.float32), (dy + centre[1]).astype(np.float32)
+    values = np.asarray(cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderValue=0), np.float32)
+    known = cv2.remap(field_.astype(np.uint8), x, y, cv2.INTER_NEAREST, borderValue=0) > 0
+    return PolarMap(values, known, log_radius)
+
+
+def common_winding(polar: PolarMap, level: float) -> float:
+    """Return the change of angle with ln r that most of a mask shares: the cotangent of its pitch, signed.
+
+    The power of Fourier modes in angle, summed along lines of each winding over all modes. Positive winds outward in
+    the sense of the angle.
+    """
+    light = np.clip(polar.values - 0.5 * level, 0, level)
+    # A step of ln r is as long on the sky as the radius is large.
+    modes = np.fft.rfft(light, axis=1)[:, 1 : _MODES + 1] * np.exp(polar.log_radius)[:, None]
+    pitches = np.radians(np.geomspace(_FLATTEST, _STEEPEST, 60))
+    windings = np.concatenate([-1 / np.tan(pitches), 1 / np.tan(pitches[::-1])])
+    u = polar.log_radius - polar.log_radius.mean()
+    orders = np.arange(1, modes.shape[1] + 1)
+    power = np.empty(len(windings))
+    for index, winding in enumerate(windings):
+        power[index] = (np.abs((modes * np.exp(1j * winding * u[:, None] * orders)).sum(0)) ** 2).sum()
+    return float(windings[int(power.argmax())])
+
+
+def trace_ridges(polar: PolarMap, level: float) -> tuple[list[Ridge], float]:
+    """Find the ridges of a mask above a level.
+
+    Parameters
+    ----------
+    polar : PolarMap
+        The mask.
+    level : float
+        Ridges are at least as high.
+
+    Returns
+    -------
+    ridges : list of Ridge
+        Longest first. Pieces of one arm are one ridge.
+    winding : float
+        See `common_winding`.
+    """
+    winding = common_winding(polar, level)
+    shift = winding * (polar.log_radius - polar.log_radius[0])
+    upright = _sheared(polar.values, shift)
+    smooth = gaussian_filter1d(upright, _SMOOTH_ANGLE, axis=1, mode="wrap")
+    smooth = gaussian_filter1d(smooth, _SMOOTH_ROWS, axis=0, mode="nearest")
+    pieces = _linked(smooth, polar.log_radius, level)
+    joined = _joined([piece for piece in pieces if len(piece.angle) >= _LEAST_ROWS])
+    for ridge in joined:
+        turned = np.asarray(ridge.angle) + winding * (np.asarray(ridge.log_radius) - polar.log_radius[0])
+        ridge.angle = turned.tolist()
+    return sorted(joined, key=lambda ridge: -len(ridge.angle)), winding
+
+
+def _sheared(values: NDArray[np.float32], shift: Floats) -> NDArray[np.float32]:
+    """Turn each row back by an angle, rad, with linear interpolation."""
+    columns = np.arange(N_ANGLES) + shift[:, None] * (N_ANGLES / (2 * np.pi))
+    low = np.floor(columns).astype(int)
+    part = (columns - low).astype(np.float32)
+    rows = np.arange(len(values))[:, None]
+    return values[rows, low % N_ANGLES] * (1 - part) + values[rows, (low + 1) % N_ANGLES] * part
+
+
+def _peaks(row: NDArray[np.float32], level: float) -> list[tuple[float, float, float]]:
+    """Angle (rad), height, and width at half height (rad) of the maxima of a row that closes on itself."""
+    start = int(row.argmin())  # no maximum is cut there
+    turned = np.roll(row, -start)
+    at, told = find_peaks(turned, height=level, prominence=_PROMINENCE * level)
+    step = 2 * np.pi / N_ANGLES
+    found: list[tuple[float, float, float]] = []
+    for place, height, stands_out in zip(at, told["peak_heights"], told["prominences"], strict=True):
+        if stands_out < _PROMINENCE * height:
+            continue
+        half = height / 2
+        left = right = place
+        while left > 0 and turned[left] > half and turned[left - 1] <= turned[left] + 1e-3:
+            left -= 1
+        while right < N_ANGLES - 1 and turned[right] > half and turned[right + 1] <= turned[right] + 1e-3:
+            right += 1
+        # The centroid of the upper half is steadier than the highest pixel.
+        near = slice(max(left, place - 12), min(right, place + 12) + 1)
+        weight = np.clip(turned[near] - half, 0, None)
+        middle = float((np.arange(near.start, near.stop) * weight).sum() / max(weight.sum(), 1e-9))
+        found.append(((middle + start) * step, float(height), float((right - left) * step)))
+    return found
+
+
+def _linked(smooth: NDArray[np.float32], log_radius: Floats, level: float) -> list[Ridge]:
+    """Follow maxima from row to row."""
+    done: list[Ridge] = []
+    active: list[Ridge] = []
+    for row, u in zip(smooth, log_radius, strict=True):
+        still = [ridge for ridge in active if u - ridge.log_radius[-1] <= _GAP]
+        done += [ridge for ridge in active if u - ridge.log_radius[-1] > _GAP]
+        peaks = _peaks(row, level)
+        pairs = []
+        for r, ridge in enumerate(still):
+            expected = _expected(ridge, float(u))
+            for p, (angle, _, _) in enumerate(peaks):
+                off = (angle - expected + np.pi) % (2 * np.pi) - np.pi
+                if abs(off) < _STEP:
+                    pairs.append((abs(off), r, p, expected + off))
+        used_ridges: set[int] = set()
+        used_peaks: set[int] = set()
+        for _, r, p, angle in sorted(pairs):
+            if r not in used_ridges and p not in used_peaks:
+                used_ridges.add(r)
+                used_peaks.add(p)
+                still[r].add(float(u), angle, *peaks[p][1:])
+        for p, peak in enumerate(peaks):
+            if p not in used_peaks:
+                fresh = Ridge()
+                fresh.add(float(u), *peak)
+                still.append(fresh)
+        active = still
+    return done + active
+
+
+def _expected(ridge: Ridge, log_radius: float) -> float:
+    """Angle where a ridge is to go on: on the line through its last points, or straight up."""
+    if len(ridge.angle) < 8:
+        return ridge.angle[-1]
+    start, slope = ridge.line(16)
+    on_line = start + slope * log_radius
+    return 0.5 * (ridge.angle[-1] + on_line)
+
+
+def _joined(pieces: list[Ridge]) -> list[Ridge]:
+    """Join pieces whose lines meet in the gap between them, nearest first."""
+    pieces = list(pieces)
+    while True:
+        best: tuple[float, int, int, float] | None = None
+        for i, inner in enumerate(pieces):
+            for j, outer in enumerate(pieces):
+                gap = outer.log_radius[0] - inner.log_radius[-1]
+                if i == j or not -2 * _ROW_STEP < gap < _JOIN_GAP:
+                    continue
+                off, turns = _mismatch(inner, outer)
+                if abs(off) < _JOIN_ANGLE and (best is None or abs(off) + gap < best[0]):
+                    best = (abs(off) + gap, i, j, turns)
+        if best is None:
+            return pieces
+        _, i, j, turns = best
+        inner, outer = pieces[i], pieces[j]
+        together = Ridge(
+            inner.log_radius + outer.log_radius,
+            inner.angle + [angle + turns for angle in outer.angle],
+            inner.height + outer.height,
+            inner.width + outer.width,
+        )
+        pieces = [piece for index, piece in enumerate(pieces) if index not in (i, j)] + [together]
+
+
+def _mismatch(inner: Ridge, outer: Ridge) -> tuple[float, float]:
+    """Angle between two pieces in the middle of the gap, and the full turns to add to the outer one (rad)."""
+    middle = (inner.log_radius[-1] + outer.log_radius[0]) / 2
+    ends = []
+    for piece, end in ((inner, -1), (outer, 0)):
+        last = min(len(piece.angle), 16)
+        part = piece if end == -1 else Ridge(*(values[:last] for values in vars(piece).values()))
+        _, slope = part.line(last)
+        # In upright arms slopes are small; a short piece's own slope says little.
+        trust = min(1.0, last / 16)
+        ends.append(piece.angle[end] + trust * slope * (middle - piece.log_radius[end]))
+    off = ends[1] - ends[0]
+    wrapped = (off + np.pi) % (2 * np.pi) - np.pi
+    return wrapped, wrapped - off
+
+
+@dataclass(frozen=True)
+class Spiral:
+    """A logarithmic spiral fitted to a ridge, and the ridge across it.
+
+    Attributes
+    ----------
+    start, winding : float
+        The angle is ``start + winding * log_radius``, rad.
+    log_radius, angle : numpy.ndarray
+        Points on the spiral, ln px and rad.
+    off, height, width : numpy.ndarray
+        At each point, across the spiral: distance of the ridge and its width at half height, both over the radius; and
+        its height, 0 where it does not stand out.
+    """
+
+    start: float
+    winding: float
+    log_radius: Floats
+    angle: Floats
+    off: Floats
+    height: Floats
+    width: Floats
+
+    @property
+    def pitch(self) -> float:
+        """Rad."""
+        return float(np.arctan2(1.0, abs(self.winding)))
+
+
+def fit_spiral(polar: PolarMap, ridge: Ridge, level: float) -> Spiral | None:
+    """Fit a logarithmic spiral to a ridge on profiles across it.
+
+    Circles cut an arm askew: where an arm fades, the highest point on a circle is off its ridge. So the spiral through
+    the points of ``ridge`` is a start alone. Across it, on axes of angle and ln r, which keep angles, the ridge is
+    found again, and a straight line through it, weighted by height and length, turns and shifts the spiral; its
+    ends move to where the ridge falls below the level.
+
+    Parameters
+    ----------
+    polar : PolarMap
+        The mask.
+    ridge : Ridge
+        Where to begin.
+    level : float
+        Height at the ends.
+
+    Returns
+    -------
+    Spiral or None
+        None if nothing is left.
+    """
+    start, winding = ridge.line()
+    first, last = ridge.log_radius[0], ridge.log_radius[-1]
+    padded = np.concatenate([polar.values[:, -N_ANGLES // 2 :], polar.values, polar.values[:, : N_ANGLES // 2]], axis=1)
+    smooth = np.asarray(cv2.GaussianBlur(padded, (0, 0), 1.5), np.float32)
+    reach = float(np.clip(0.8 * np.median(ridge.width) * np.sin(np.arctan2(1.0, abs(winding))), 0.1, 0.5))
+    spiral = None
+    for step in range(6):
+        slack = 0.15 if step > 1 else 0.0  # by which it may grow at each end
+        spiral = _across(smooth, polar, (start, winding), (first - slack, last + slack), reach)
+        kept = _lit_part(spiral, (first + last) / 2, level)
+        if kept is None:
+            return None
+        spiral = Spiral(
+            start,
+            winding,
+            *(values[kept] for values in (spiral.log_radius, spiral.angle, spiral.off, spiral.height, spiral.width)),
+        )
+        first, last = float(spiral.log_radius[0]), float(spiral.log_radius[-1])
+        if step == 5 or len(spiral.off) < 5:
+            break
+        start, winding = _turned(spiral)
+    return spiral
+
+
+def _turned(spiral: Spiral) -> tuple[float, float]:
+    """Turn and shift a spiral to the straight line through the ridge across it."""
+    hand = 1.0 if spiral.winding >= 0 else -1.0
+    pitch = spiral.pitch
+    along = spiral.log_radius / np.sin(pitch)  # distance on axes of angle and ln r
+    weight = spiral.height * np.exp(spiral.log_radius - spiral.log_radius.max())
+    kept = np.ones(len(along), bool)
+    for _ in range(2):
+        mean_s, mean_t = (np.average(values[kept], weights=weight[kept]) for values in (along, spiral.off))
+        spread = np.average((along[kept] - mean_s) ** 2, weights=weight[kept])
+        slope = np.average((along[kept] - mean_s) * (spiral.off[kept] - mean_t), weights=weight[kept]) / spread
+        left = spiral.off - mean_t - slope * (along - mean_s)
+        kept = np.abs(left) <= max(2.5 * float(np.sqrt(np.average(left[kept] ** 2, weights=weight[kept]))), 0.01)
+    slope = float(np.clip(slope, -0.5, 0.5))
+    turned = float(np.clip(pitch + np.arctan(slope), 0.02, np.pi / 2 - 0.02))
+    # The point in the middle moves across by mean_t: outward, and back in angle.
+    u = mean_s * np.sin(pitch) + mean_t * np.cos(pitch)
+    angle = spiral.start + spiral.winding * mean_s * np.sin(pitch) - hand * mean_t * np.sin(pitch)
+    winding = hand / np.tan(turned)
+    return float(angle - winding * u), float(winding)
+
+
+def _across(
+    smooth: NDArray[np.float32],
+    polar: PolarMap,
+    line: tuple[float, float],
+    span: tuple[float, float],
+    reach: float,
+) -> Spiral:
+    """Find the ridge on profiles across a spiral."""
+    start, winding = line
+    hand, pitch = (1.0 if winding >= 0 else -1.0), np.arctan2(1.0, abs(winding))
+    low, high = polar.log_radius[0], polar.log_radius[-1]
+    count = max(8, int((min(span[1], high) - max(span[0], low)) / np.sin(pitch) / 0.03))
+    u = np.linspace(max(span[0], low), min(span[1], high), min(count, 400))
+    angle = start + winding * u
+    t = np.linspace(-reach, reach, 41)
+    at_u = u[:, None] + t * np.cos(pitch)
+    at_angle = angle[:, None] - hand * t * np.sin(pitch)
+    x = (at_angle % (2 * np.pi)) * N_ANGLES / (2 * np.pi) + N_ANGLES // 2
+    y = (at_u - low) / _ROW_STEP
+    profile = cv2.remap(
+        smooth, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    # The maximum nearest to the spiral: a small price on distance keeps it from a neighbour.
+    peak = (profile * (1 - 0.3 * (t / reach) ** 2)).argmax(1)
+    rows = np.arange(len(u))
+    height = profile[rows, peak].astype(float)
+    below = profile < 0.5 * height[:, None]
+    index = np.arange(len(t))
+    left = np.where(below & (index < peak[:, None]), index, -1).max(1) + 1
+    right = np.where(below & (index > peak[:, None]), index, len(t)).min(1) - 1
+    inside = (index >= left[:, None]) & (index <= right[:, None])
+    weight = np.where(inside, np.clip(profile - 0.6 * height[:, None], 0, None), 0)
+    off = (weight * t).sum(1) / np.maximum(weight.sum(1), 1e-9)
+    # A shoulder is no ridge: to both sides it must go down.
+    lowest_left = np.where(index <= peak[:, None], profile, np.inf).min(1)
+    lowest_right = np.where(index >= peak[:, None], profile, np.inf).min(1)
+    height[height - np.maximum(lowest_left, lowest_right) < _PROMINENCE * height] = 0
+    return Spiral(start, winding, u, angle, off, height, (right - left + 1) * (t[1] - t[0]))
+
+
+def _lit_part(spiral: Spiral, middle: float, level: float) -> slice | None:
+    """Return the part of a spiral about a radius that is lit, over gaps of up to `_JOIN_GAP`."""
+    lit = np.flatnonzero(spiral.height >= level)
+    if len(lit) < 4:
+        return None
+    steps = np.diff(spiral.log_radius[lit])
+    parts = np.split(lit, np.flatnonzero(steps > _JOIN_GAP) + 1)
+    nearest = min(parts, key=lambda part: float(np.abs(spiral.log_radius[part] - middle).min()))
+    return slice(int(nearest[0]), int(nearest[-1]) + 1) if len(nearest) >= 4 else None
