@@ -16,7 +16,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from zoobot_3d import __version__
-from zoobot_3d.cli import data, evaluate, export, fetch, figures, imports, predict, recipes, simulated, sweep, train
+from zoobot_3d.cli import (
+    data,
+    evaluate,
+    export,
+    fetch,
+    figures,
+    imports,
+    measure,
+    predict,
+    recipes,
+    simulated,
+    sweep,
+    train,
+)
 from zoobot_3d.cli.command import Command
 from zoobot_3d.cli.ending import START_AGAIN, status_of
 from zoobot_3d.compute.signals import stoppable
@@ -31,6 +44,7 @@ COMMANDS = (
     *train.COMMANDS,
     *predict.COMMANDS,
     *export.COMMANDS,
+    *measure.COMMANDS,
     *evaluate.COMMANDS,
     *figures.COMMANDS,
     *sweep.COMMANDS,

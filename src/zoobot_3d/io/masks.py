@@ -15,13 +15,16 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zoobot_3d.errors import BadFileError
 from zoobot_3d.io.cubes import add_place
-from zoobot_3d.io.files import write_atomic
+from zoobot_3d.io.files import check_regular, write_atomic
 from zoobot_3d.io.pictures import encode_mask_png
+from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.grid import PixelGrid
+from zoobot_3d.sky.header import read_wcs
 
-__all__ = ["MASK_CREATOR", "is_mask_file", "write_mask_fits", "write_mask_png"]
+__all__ = ["MASK_CREATOR", "is_mask_file", "read_mask_fits", "write_mask_fits", "write_mask_png"]
 
 MASK_CREATOR = "zoobot-3d"
 """What the card ``CREATOR`` of FITS masks starts with, and the text ``Software`` of PNG masks."""
@@ -80,6 +83,50 @@ def write_mask_fits(
     buffer = _io.BytesIO()
     fits.HDUList(hdus).writeto(buffer)
     write_atomic(path, buffer.getvalue())
+
+
+def read_mask_fits(
+    path: str | os.PathLike[str],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, PixelGrid]:
+    """Read masks in FITS, as `write_mask_fits` writes them.
+
+    Returns
+    -------
+    masks : numpy.ndarray
+        (2, H, W) fractions, spiral then bar, row 0 **north**.
+    sigma : numpy.ndarray or None
+        (2, H, W) standard deviations, if the file has them.
+    grid : PixelGrid
+        Where they lie; floating without a WCS, and with a scale of NaN without ``PIXSCALE``.
+
+    Raises
+    ------
+    BadFileError
+        If the file is missing, truncated or not FITS, or has no images ``SPIRAL`` and ``BAR`` of one shape.
+    """
+    check_regular(path)
+    names = [name.upper() for name in CLASSES]
+    try:
+        with quiet_libraries(), fits.open(path, memmap=False) as hdus:
+            there = {hdu.name: hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2}
+            if not set(names) <= set(there):
+                raise BadFileError(path, f"no images {' and '.join(names)}", "give masks that this package wrote")
+            planes = {name: np.asarray(there[name].data[::-1], np.float32) for name in there}
+            header = there[names[0]].header
+    except BadFileError:
+        raise
+    except Exception as error:  # Astropy raises almost any class on corrupt bytes
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadFileError(path, f"truncated or not a FITS file ({first})", "write it again") from None
+    masks = [planes[name] for name in names]
+    if masks[0].shape != masks[1].shape:
+        raise BadFileError(path, f"masks of shapes {masks[0].shape} and {masks[1].shape}", "write it again")
+    shape = (masks[0].shape[0], masks[0].shape[1])
+    scale = float(header.get("PIXSCALE", np.nan))
+    grid = PixelGrid(shape, scale) if read_wcs(header) is None else PixelGrid.from_header(header)
+    deviations = [planes.get(f"{name}_SIGMA") for name in names]
+    told = [plane for plane in deviations if plane is not None and plane.shape == shape]
+    return np.stack(masks), np.stack(told) if len(told) == len(names) else None, grid
 
 
 def _card(keyword: str, content: Any) -> fits.Card:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zoobot_3d.errors import GridError
 from zoobot_3d.measure.disk import FACE_ON, Disk
 from zoobot_3d.measure.flags import bits
-from zoobot_3d.measure.ridges import PolarMap, Spiral, fit_spiral, polar_map, trace_ridges
+from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, Spiral, fit_spiral, polar_map, trace_ridges
 from zoobot_3d.sky.grid import PixelGrid
 
 __all__ = ["ARM_LEVEL", "WINDINGS", "Arm", "Arms", "measure_arms"]
@@ -29,7 +29,7 @@ follows the arm from the centre outward. The letters S and Z are drawn in these 
 ARM_LEVEL = 0.35
 """Where an arm ends, as a fraction of the mask's peak."""
 
-LEAST_PEAK, FAINTEST = 0.1, 0.2
+LEAST_PEAK, FAINTEST = 0.1, 0.45
 _SWEEP = (0.25, 0.50)
 _LEAST_LEVEL = 0.08
 _WITHOUT_BAR = 0.2  # of the outer radius: within, arms cannot be told from a nucleus
@@ -37,6 +37,7 @@ _BAR_REACH = 0.9  # of the bar's semi-length in the plane: arms begin there
 _LEAST_TURN = np.radians(20.0)
 _LEAST_LENGTH = 0.25  # of the outer radius of the arms
 _LEAST_SHARE = 0.15  # of the longest arm's length times height
+_ALIKE = 1.5  # ratio of the pitch angles of a faint arm and the others
 _CLOSED = 0.92  # of a circle
 _RING_PITCH, _RING_TURN = np.radians(4.0), np.radians(300.0)
 # Calibrated on simulated galaxies, see benchmarks/measure.py.
@@ -254,8 +255,7 @@ def _arms_at(
     if rows.sum() < 4:
         return None
     polar = PolarMap(polar.values[rows], polar.known[rows], polar.log_radius[rows])
-    ridges, _ = trace_ridges(polar, level)
-    spirals = _distinct([spiral for ridge in ridges if (spiral := fit_spiral(polar, ridge, level)) is not None])
+    spirals = _spirals(polar, level)
     candidates = [_described(spiral, pixscale) for spiral in spirals]
     arms, closed = [], _has_ring(polar, level)
     for arm in candidates:
@@ -267,6 +267,25 @@ def _arms_at(
         strongest = max(arm.length * arm.height for arm in arms)
         arms = [arm for arm in arms if arm.length * arm.height >= _LEAST_SHARE * strongest]
     return sorted(arms, key=lambda arm: -arm.length), closed
+
+
+def _spirals(polar: PolarMap, level: float) -> list[Spiral]:
+    """Fit the ridges that stand out and, as arms of a galaxy wind alike, fainter ones with the same winding."""
+    found = [fit_spiral(polar, ridge, level) for ridge in trace_ridges(polar, level)]
+    spirals = _distinct([spiral for spiral in found if spiral is not None])
+    if not spirals:
+        return []
+    lengths = np.array([_length(spiral) for spiral in spirals])
+    positive = np.array([spiral.winding > 0 for spiral in spirals])
+    hand = bool(lengths[positive].sum() >= lengths[~positive].sum())
+    own = positive == hand
+    pitch = float(np.average([spiral.pitch for spiral in spirals], weights=lengths * own))
+    winding = (1 if hand else -1) / np.tan(pitch)
+    faint = trace_ridges(polar, level, winding, FAINT_PROMINENCE)
+    for found_one in (fit_spiral(polar, ridge, level, FAINT_PROMINENCE) for ridge in faint):
+        if found_one is not None and (found_one.winding > 0) == hand and _ALIKE > found_one.pitch / pitch > 1 / _ALIKE:
+            spirals = _distinct([*spirals, found_one])
+    return spirals
 
 
 def _distinct(spirals: list[Spiral]) -> list[Spiral]:

@@ -10,14 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 
 from zoobot_3d.measure.disk import Disk
 
-__all__ = ["N_ANGLES", "PolarMap", "Ridge", "common_winding", "polar_map", "trace_ridges"]
+__all__ = [
+    "FAINT_PROMINENCE",
+    "N_ANGLES",
+    "PROMINENCE",
+    "PolarMap",
+    "Ridge",
+    "Spiral",
+    "common_winding",
+    "fit_spiral",
+    "polar_map",
+    "trace_ridges",
+]
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +38,9 @@ _LEAST_RADIUS = 3.0  # px
 _STEEPEST, _FLATTEST = 60.0, 4.0  # deg of pitch
 _MODES = 24
 _SMOOTH_ANGLE, _SMOOTH_ROWS = 3.0, 1.0  # columns, rows
-_PROMINENCE = 0.2  # of the height: what stands out less from the mask between arms is no ridge
+PROMINENCE, FAINT_PROMINENCE = 0.2, 0.07
+"""Part of its height by which a ridge stands out on both sides; and where the winding is known already."""
+
 _STEP = 0.22  # rad that a ridge may move from a row to the next
 _GAP = 0.15  # of ln r that tracing goes on over
 _JOIN_GAP, _JOIN_ANGLE = 0.7, 0.40  # of ln r, rad: pieces of one arm
@@ -81,9 +94,10 @@ class Ridge:
         part = slice(None) if last is None else slice(-last, None)
         u, angle, weight = (np.asarray(values[part]) for values in (self.log_radius, self.angle, self.height))
         weight = weight * np.exp(u - u.max())  # by length
-        mean_u, mean_angle = np.average(u, weights=weight), np.average(angle, weights=weight)
-        spread = np.average((u - mean_u) ** 2, weights=weight)
-        slope = np.average((u - mean_u) * (angle - mean_angle), weights=weight) / spread if spread > 0 else 0.0
+        weight = weight / weight.sum()
+        mean_u, mean_angle = weight @ u, weight @ angle
+        spread = weight @ (u - mean_u) ** 2
+        slope = weight @ ((u - mean_u) * (angle - mean_angle)) / spread if spread > 0 else 0.0
         return float(mean_angle - slope * mean_u), float(slope)
 
 
@@ -146,7 +160,9 @@ def common_winding(polar: PolarMap, level: float) -> float:
     return float(windings[int(power.argmax())])
 
 
-def trace_ridges(polar: PolarMap, level: float) -> tuple[list[Ridge], float]:
+def trace_ridges(
+    polar: PolarMap, level: float, winding: float | None = None, prominence: float = PROMINENCE
+) -> list[Ridge]:
     """Find the ridges of a mask above a level.
 
     Parameters
@@ -155,25 +171,27 @@ def trace_ridges(polar: PolarMap, level: float) -> tuple[list[Ridge], float]:
         The mask.
     level : float
         Ridges are at least as high.
+    winding : float, optional
+        Of the arms; `common_winding` by default.
+    prominence : float
+        Part of its height by which a ridge stands out on both sides.
 
     Returns
     -------
-    ridges : list of Ridge
+    list of Ridge
         Longest first. Pieces of one arm are one ridge.
-    winding : float
-        See `common_winding`.
     """
-    winding = common_winding(polar, level)
+    winding = common_winding(polar, level) if winding is None else winding
     shift = winding * (polar.log_radius - polar.log_radius[0])
     upright = _sheared(polar.values, shift)
     smooth = gaussian_filter1d(upright, _SMOOTH_ANGLE, axis=1, mode="wrap")
     smooth = gaussian_filter1d(smooth, _SMOOTH_ROWS, axis=0, mode="nearest")
-    pieces = _linked(smooth, polar.log_radius, level)
+    pieces = _linked(smooth, polar.log_radius, level, prominence)
     joined = _joined([piece for piece in pieces if len(piece.angle) >= _LEAST_ROWS])
     for ridge in joined:
         turned = np.asarray(ridge.angle) + winding * (np.asarray(ridge.log_radius) - polar.log_radius[0])
         ridge.angle = turned.tolist()
-    return sorted(joined, key=lambda ridge: -len(ridge.angle)), winding
+    return sorted(joined, key=lambda ridge: -len(ridge.angle))
 
 
 def _sheared(values: NDArray[np.float32], shift: Floats) -> NDArray[np.float32]:
@@ -185,38 +203,61 @@ def _sheared(values: NDArray[np.float32], shift: Floats) -> NDArray[np.float32]:
     return values[rows, low % N_ANGLES] * (1 - part) + values[rows, (low + 1) % N_ANGLES] * part
 
 
-def _peaks(row: NDArray[np.float32], level: float) -> list[tuple[float, float, float]]:
-    """Angle (rad), height, and width at half height (rad) of the maxima of a row that closes on itself."""
+@numba.njit(cache=True, nogil=True)
+def _peaks(row, level, prominence):  # type: ignore[no-untyped-def]
+    """Angle (rad), height, and width at half height (rad) of the maxima of a row that closes on itself, (n, 3).
+
+    A maximum stands out by its height over the higher one of the lowest values between it and a higher maximum to
+    either side, as `scipy.signal.peak_prominences` has it.
+    """
+    n = len(row)
     start = int(row.argmin())  # no maximum is cut there
-    turned = np.roll(row, -start)
-    at, told = find_peaks(turned, height=level, prominence=_PROMINENCE * level)
-    step = 2 * np.pi / N_ANGLES
-    found: list[tuple[float, float, float]] = []
-    for place, height, stands_out in zip(at, told["peak_heights"], told["prominences"], strict=True):
-        if stands_out < _PROMINENCE * height:
+    turned = np.concatenate((row[start:], row[:start]))
+    step = 2 * np.pi / n
+    found = np.empty((n // 2, 3))
+    count = 0
+    for place in range(1, n - 1):
+        height = turned[place]
+        if height < level or turned[place - 1] >= height or turned[place + 1] > height:
+            continue
+        lowest_left = lowest_right = height
+        at = place
+        while at > 0 and turned[at - 1] <= height:
+            at -= 1
+            lowest_left = min(lowest_left, turned[at])
+        at = place
+        while at < n - 1 and turned[at + 1] <= height:
+            at += 1
+            lowest_right = min(lowest_right, turned[at])
+        if height - max(lowest_left, lowest_right) < prominence * height:
             continue
         half = height / 2
         left = right = place
         while left > 0 and turned[left] > half and turned[left - 1] <= turned[left] + 1e-3:
             left -= 1
-        while right < N_ANGLES - 1 and turned[right] > half and turned[right + 1] <= turned[right] + 1e-3:
+        while right < n - 1 and turned[right] > half and turned[right + 1] <= turned[right] + 1e-3:
             right += 1
         # The centroid of the upper half is steadier than the highest pixel.
-        near = slice(max(left, place - 12), min(right, place + 12) + 1)
-        weight = np.clip(turned[near] - half, 0, None)
-        middle = float((np.arange(near.start, near.stop) * weight).sum() / max(weight.sum(), 1e-9))
-        found.append(((middle + start) * step, float(height), float((right - left) * step)))
-    return found
+        total = moment = 0.0
+        for near in range(max(left, place - 12), min(right, place + 12) + 1):
+            weight = max(turned[near] - half, 0.0)
+            total += weight
+            moment += weight * near
+        found[count, 0] = (moment / max(total, 1e-9) + start) * step
+        found[count, 1] = height
+        found[count, 2] = (right - left) * step
+        count += 1
+    return found[:count]
 
 
-def _linked(smooth: NDArray[np.float32], log_radius: Floats, level: float) -> list[Ridge]:
+def _linked(smooth: NDArray[np.float32], log_radius: Floats, level: float, prominence: float) -> list[Ridge]:
     """Follow maxima from row to row."""
     done: list[Ridge] = []
     active: list[Ridge] = []
     for row, u in zip(smooth, log_radius, strict=True):
         still = [ridge for ridge in active if u - ridge.log_radius[-1] <= _GAP]
         done += [ridge for ridge in active if u - ridge.log_radius[-1] > _GAP]
-        peaks = _peaks(row, level)
+        peaks = _peaks(row, level, prominence).tolist()
         pairs = []
         for r, ridge in enumerate(still):
             expected = _expected(ridge, float(u))
@@ -320,7 +361,7 @@ class Spiral:
         return float(np.arctan2(1.0, abs(self.winding)))
 
 
-def fit_spiral(polar: PolarMap, ridge: Ridge, level: float) -> Spiral | None:
+def fit_spiral(polar: PolarMap, ridge: Ridge, level: float, prominence: float = PROMINENCE) -> Spiral | None:
     """Fit a logarithmic spiral to a ridge on profiles across it.
 
     Circles cut an arm askew: where an arm fades, the highest point on a circle is off its ridge. So the spiral through
@@ -336,6 +377,8 @@ def fit_spiral(polar: PolarMap, ridge: Ridge, level: float) -> Spiral | None:
         Where to begin.
     level : float
         Height at the ends.
+    prominence : float
+        See `trace_ridges`.
 
     Returns
     -------
@@ -350,7 +393,7 @@ def fit_spiral(polar: PolarMap, ridge: Ridge, level: float) -> Spiral | None:
     spiral = None
     for step in range(6):
         slack = 0.15 if step > 1 else 0.0  # by which it may grow at each end
-        spiral = _across(smooth, polar, (start, winding), (first - slack, last + slack), reach)
+        spiral = _across(smooth, polar, (start, winding), (first - slack, last + slack), reach, prominence)
         kept = _lit_part(spiral, (first + last) / 2, level)
         if kept is None:
             return None
@@ -394,6 +437,7 @@ def _across(
     line: tuple[float, float],
     span: tuple[float, float],
     reach: float,
+    prominence: float,
 ) -> Spiral:
     """Find the ridge on profiles across a spiral."""
     start, winding = line
@@ -424,7 +468,7 @@ def _across(
     # A shoulder is no ridge: to both sides it must go down.
     lowest_left = np.where(index <= peak[:, None], profile, np.inf).min(1)
     lowest_right = np.where(index >= peak[:, None], profile, np.inf).min(1)
-    height[height - np.maximum(lowest_left, lowest_right) < _PROMINENCE * height] = 0
+    height[height - np.maximum(lowest_left, lowest_right) < prominence * height] = 0
     return Spiral(start, winding, u, angle, off, height, (right - left + 1) * (t[1] - t[0]))
 
 
