@@ -22,6 +22,7 @@ from zoobot_3d.measure.table import MeasureOptions, arms_path, measure_table, re
 from zoobot_3d.sky.grid import PixelGrid
 
 SIZE, SCALE = 200, 0.3
+FLAT = MeasureOptions(isophotes=False)
 
 
 def masks_of(pa: float) -> np.ndarray:
@@ -122,19 +123,19 @@ def test_every_column_has_its_unit_and_definition(prediction, tmp_path):
 
 def test_what_was_measured_is_kept_and_what_changed_is_measured_again(prediction, tmp_path):
     out = tmp_path / "t.parquet"
-    measure_table(prediction, out, progress=False)
+    measure_table(prediction, out, options=FLAT, progress=False)
     before = out.read_bytes(), arms_path(out).read_bytes()
-    again = measure_table(prediction, out, progress=False)
+    again = measure_table(prediction, out, options=FLAT, progress=False)
     assert (again.done, again.skipped, again.failed) == (0, 2, 1)
     assert (out.read_bytes(), arms_path(out).read_bytes()) == before
     write_prediction(prediction, {"a": 20.0, "b": 75.0, "c": 130.0, "d": 10.0})  # another angle, c repaired, and d
-    summary = measure_table(prediction, out, progress=False)
+    summary = measure_table(prediction, out, options=FLAT, progress=False)
     assert summary.done == 4 and summary.failed == 0
     rows, arms = read_measurements(out)
     np.testing.assert_allclose(rows["bar_pa"], [20, 75, 130, 10], atol=1)
     assert list(dict.fromkeys(arms["id"])) == list("abcd") and arms["id"].is_monotonic_increasing
     pd.DataFrame({"id": ["b"], "redshift": [0.02]}).to_csv(tmp_path / "g.csv", index=False)
-    summary = measure_table(prediction, out, galaxies=tmp_path / "g.csv", progress=False)
+    summary = measure_table(prediction, out, galaxies=tmp_path / "g.csv", options=FLAT, progress=False)
     assert (summary.done, summary.skipped) == (1, 3)
     other = measure_table(prediction, out, options=MeasureOptions(cosmology="WMAP7"), progress=False)
     assert other.done == 4
