@@ -40,8 +40,9 @@ _LEAST_SHARE = 0.15  # of the longest arm's length times height
 _ALIKE = 1.5  # ratio of the pitch angles of a faint arm and the others
 _CLOSED = 0.92  # of a circle
 _RING_PITCH, _RING_TURN = np.radians(4.0), np.radians(300.0)
-# Calibrated on simulated galaxies, see benchmarks/measure.py.
-_FIT_FACTOR, _PITCH_FLOOR, _MEAN_FLOOR = 1.0, 0.06, 0.05
+# Chosen so that 68% of simulated galaxies lie within the error of the mean pitch, see benchmarks/measure.py: factors of
+# the error of the fits, whose residuals are not independent, and of the scatter over levels; and the least error (deg).
+_FIT_FACTOR, _SWEEP_FACTOR, _PITCH_FLOOR = 2.8, 2.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,13 @@ def measure_arms(
         moved = np.clip(known + sign * np.nan_to_num(np.asarray(sigma, np.float32)), 0, 1)
         other = _arms_at(moved, field, at, plane, bar_semi_major, ARM_LEVEL * peak, grid.pixscale)
         changed += [_mean(other[0])[1] - pitch] if other is not None and other[0] else []
-    scatter = np.array([_mean(other)[1] - pitch for other in others] or [0.0])
-    total = np.sqrt(pitch_err**2 + np.mean(scatter**2) + (np.mean(np.square(changed)) if changed else 0.0))
+    scatter = [_mean(other)[1] - pitch for other in others]
+    parts = [
+        pitch_err,
+        _SWEEP_FACTOR * _rms(scatter),
+        _rms(changed),
+        _of_disk([arm for arm in arms if arm.hand == hand], plane),
+    ]
     own = [arm for arm in arms if arm.hand == hand]
     counts = [sum(arm.hand == hand for arm in other) for other in others]
     is_cut = _is_cut(known, field, ARM_LEVEL * peak)
@@ -216,7 +222,7 @@ def measure_arms(
     return Arms(
         tuple(arms),
         pitch,
-        float(total),
+        float(np.sqrt(np.square(parts).sum())),
         hand,
         len(own),
         float(np.sqrt(np.mean([(count - len(own)) ** 2 for count in counts]))) if counts else np.nan,
@@ -224,6 +230,28 @@ def measure_arms(
         peak,
         bits(*(name for name, holds in flagged.items() if holds)),
     )
+
+
+def _rms(values: list[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if values else 0.0
+
+
+def _of_disk(arms: list[Arm], disk: Disk) -> float:
+    """Error of the mean pitch from those of the disk: the same arms on the sky, deprojected otherwise (deg)."""
+    if not (disk.inclination_err or disk.pa_err):
+        return 0.0
+    weight = np.array([arm.length for arm in arms])
+    changes = []
+    for other in disk.variants():
+        pitches = []
+        for arm in arms:
+            u = np.linspace(0, np.log(arm.r_outer / arm.r_inner), 40)
+            angle = np.radians(arm.angle_inner) + (1 if arm.hand == "Z" else -1) * u / np.tan(np.radians(arm.pitch))
+            x, y = other.to_plane(*disk.to_sky(np.exp(u) * np.cos(angle), np.exp(u) * np.sin(angle)))
+            slope = np.polyfit(np.log(np.hypot(x, y)), np.unwrap(np.arctan2(y, x)), 1, w=np.exp(u / 2))[0]
+            pitches.append(float(np.degrees(np.arctan2(1, abs(slope)))) - arm.pitch)
+        changes.append(float(np.average(pitches, weights=weight)))
+    return float(np.sqrt(np.square(changes).sum() / 2))  # each cause to both sides
 
 
 def _is_cut(mask: NDArray[np.float32], field: NDArray[np.bool_], level: float) -> bool:
@@ -339,7 +367,7 @@ def _described(spiral: Spiral, pixscale: float) -> Arm:
     half = len(across) // 2
     return Arm(
         float(np.degrees(pitch)),
-        float(np.degrees(np.hypot(error, _PITCH_FLOOR * pitch))),
+        float(np.hypot(np.degrees(error), _PITCH_FLOOR)),
         "Z" if spiral.winding > 0 else "S",
         float(radius[0] * pixscale),
         float(radius[-1] * pixscale),
@@ -363,6 +391,4 @@ def _mean(arms: list[Arm]) -> tuple[Hand, float, float]:
     weight = length / length.sum()
     mean = float((weight * pitch).sum())
     formal = float(np.sqrt((weight**2 * error**2).sum()))
-    # Arms of one galaxy differ: what few of them say of the mean is uncertain by their scatter.
-    scatter = float(np.sqrt((weight * (pitch - mean) ** 2).sum() * (weight**2).sum())) if len(own) > 1 else 0.0
-    return hand, mean, float(np.sqrt(formal**2 + scatter**2 + (_MEAN_FLOOR * mean) ** 2))
+    return hand, mean, formal

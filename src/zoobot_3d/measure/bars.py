@@ -1,7 +1,8 @@
 """Bars: length, position angle and axis ratio of the region of a bar mask through the galaxy's centre.
 
-The outline of a bar is taken where the mask is half of its peak: half of the volunteers who would mark a bar at all
-would enclose what is inside. Works on one array of fractions and its pixel grid.
+The outline of a bar is taken where the mask is a quarter of its peak: a quarter of the volunteers who would mark a bar
+at all would enclose what is inside. At this level lengths are right, on average, on simulated galaxies (see
+benchmarks/measure.py). Works on one array of fractions and its pixel grid.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ __all__ = ["BAR_LEVEL", "FAINTEST", "LEAST_PEAK", "Bar", "measure_bar"]
 BAR_LEVEL = 0.25
 """Where the outline of a bar is, as a fraction of the mask's peak."""
 
-LEAST_PEAK, FAINTEST = 0.1, 0.2
+LEAST_PEAK, FAINTEST = 0.1, 0.25
 """Masks whose peak is below the first show nothing; those below the second are too faint to be measured."""
 
 _SWEEP = (0.15, 0.20, 0.30, 0.40)  # of the peak: other outlines, whose scatter is part of the error
+_AXIS_LEVEL = 0.1  # of the peak: the direction is that of all that lies above
 _INNER = 1 / 3  # of width and length: where ends and sides are looked for
 _LEAST_PX = 6.0
 _ROUND = 0.8
 _OFF_CENTRE = 0.25  # of the length
-# Errors of simulated galaxies whose truth is known, see benchmarks/measure.py: factor of the sweep's scatter, and
-# what is added to it (as a fraction of the length; in deg for an axis ratio of 0; as a fraction of the axis ratio).
-_SWEEP_FACTOR = {"length": 1.0, "pa": 1.0, "axis_ratio": 1.0}
-_FLOOR = {"length": 0.02, "pa": 0.7, "axis_ratio": 0.05}
+# Chosen so that 68% of simulated galaxies lie within the error, see benchmarks/measure.py: the factor of the scatter
+# over outlines, and what is added to it (a fraction of the length; deg for a bar without width; a fraction of the axis
+# ratio). An end that is uncertain by a part of the length is so to the side as well: the fatter the bar, the more the
+# position angle is off.
+_SWEEP_FACTOR = {"length": 1.7, "pa": 2.0, "axis_ratio": 1.0}
+_FLOOR = {"length": 0.025, "pa": 0.7, "axis_ratio": 0.05}
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,9 @@ def measure_bar(
 ) -> Bar:
     """Measure the bar in a mask.
 
-    The outline is at half of the mask's peak (`BAR_LEVEL`), and only the region through, or next to, the centre is
-    taken. Its position angle is that of its middle line, found from second moments and refined on the chords across.
-    The error is the scatter over outlines from 0.3 to 0.7 of the peak, scaled and with a floor, both calibrated on
+    The outline is at a quarter of the mask's peak (`BAR_LEVEL`), and only the region through, or next to, the centre is
+    taken. Its position angle is that of the second moments of the mask above a tenth of the peak.
+    The error is the scatter over outlines from 0.15 to 0.4 of the peak, scaled and with a floor, both calibrated on
     simulated galaxies, together with the scatter over ``members`` or the change by one ``sigma``.
 
     Parameters
@@ -211,7 +215,8 @@ def _outline(
     peak = float(smooth[region].max()) if region is not None else 0.0
     if peak < FAINTEST:
         return Bar(peak=highest, flags=bits("bar_elsewhere"))
-    shape = _shape(mask, field, at, level * peak)
+    least = max(min(level, _AXIS_LEVEL * level / BAR_LEVEL), LEAST_PEAK / 2) * peak
+    shape = _shape(mask, field, at, level * peak, least)
     return Bar(peak=highest, flags=bits("bar_elsewhere")) if shape is None else (shape, peak)
 
 
@@ -233,24 +238,20 @@ def _central(mask: NDArray[np.float32], level: float, at: tuple[float, float]) -
     return labels == label, others
 
 
-def _shape(mask: NDArray[np.float32], field: NDArray[np.bool_], at: tuple[float, float], level: float) -> _Shape | None:
-    """Measure the region about the centre above a level."""
+def _shape(
+    mask: NDArray[np.float32], field: NDArray[np.bool_], at: tuple[float, float], level: float, least: float
+) -> _Shape | None:
+    """Measure the region about the centre above a level; its direction above ``least``, which is lower."""
     region, n_regions = _central(mask, level, at)
     if region is None:
         return None
     rows, columns = np.nonzero(region)
     low, high = (rows.min(), columns.min()), (rows.max(), columns.max())
     edge = low[0] == 0 or low[1] == 0 or high[0] == mask.shape[0] - 1 or high[1] == mask.shape[1] - 1
-    x, y = float(columns.mean()), float(rows.mean())
-    covariance = np.cov(np.stack([columns, rows]), bias=True) + np.eye(2) / 12
-    values, vectors = np.linalg.eigh(covariance)
-    direction = vectors[:, 1]
-    size = float(np.sqrt(12 * values[1]))
-    width = float(np.sqrt(12 * values[0]))
+    direction, size, width, (x, y) = _moments(mask, region)
     # What lies outside the region is 0 on its bar's own axes.
     kept = np.where(cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, mask, 0).astype(np.float32)
-    for _ in range(3):
-        direction = _refined(kept, level, (x, y), direction, size)
+    direction = _moments(mask, _central(mask, least, at)[0])[0]
     length, (x, y) = _extent(kept, level, (x, y), direction, size, width)
     width, _ = _extent(kept, level, (x, y), np.array([-direction[1], direction[0]]), width, length)
     near = cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -273,23 +274,20 @@ def _sampled(
     )
 
 
-def _refined(
-    mask: NDArray[np.float32], level: float, at: tuple[float, float], direction: NDArray[np.float64], size: float
-) -> NDArray[np.float64]:
-    """Turn a direction to the line through the middles of the chords across the inner 70% of a region."""
-    along = np.linspace(-0.35 * size, 0.35 * size, 41)
-    reach = 0.75 * size
-    across = np.linspace(-reach, reach, max(31, int(2 * reach) + 1))
-    inside = np.clip((_sampled(mask, at, direction, along, across) - level) / level + 0.5, 0, 1)
-    weight = inside.sum(0)
-    if (weight > 0).sum() < 5:
-        return direction
-    middle = (across[:, None] * inside).sum(0) / np.maximum(weight, 1e-9)
-    mean = np.average(along, weights=weight)
-    spread = np.average((along - mean) ** 2, weights=weight)
-    tilt = np.average((along - mean) * (middle - np.average(middle, weights=weight)), weights=weight) / spread
-    turned = direction + tilt * np.array([-direction[1], direction[0]])
-    return np.asarray(turned / np.hypot(*turned))
+def _moments(
+    mask: NDArray[np.float32], region: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float64], float, float, tuple[float, float]]:
+    """Direction of the major axis, length and width of a rectangle with the same moments, and the centre (x, y).
+
+    Pixels weigh as their fraction: the edge of a soft mask, which is the least certain, counts for little.
+    """
+    assert region is not None
+    rows, columns = np.nonzero(region)
+    weight = mask[rows, columns].astype(float)
+    covariance = np.cov(np.stack([columns, rows]), aweights=weight, bias=True) + np.eye(2) / 12
+    values, vectors = np.linalg.eigh(covariance)
+    centre = float(np.average(columns, weights=weight)), float(np.average(rows, weights=weight))
+    return vectors[:, 1], float(np.sqrt(12 * values[1])), float(np.sqrt(12 * values[0])), centre
 
 
 def _extent(
@@ -339,8 +337,11 @@ def _errors(
         "axis_ratio": _FLOOR["axis_ratio"] * shape.axis_ratio,
     }
     errors = {}
+    ratio = min(shape.axis_ratio, 0.95)
+    spread = {name: _spread(swept, shape, name) for name in floor}
+    spread["pa"] += float(np.degrees(spread["length"] / shape.length * ratio / (1 - ratio**2)))
     for name, least in floor.items():
-        scatter = _SWEEP_FACTOR[name] * _spread(swept, shape, name)
+        scatter = _SWEEP_FACTOR[name] * spread[name]
         errors[name] = float(np.sqrt(scatter**2 + _spread(varied, shape, name) ** 2 + least**2))
     errors["pa"] = min(errors["pa"], 52.0)  # that of no knowledge: uniform within 180 deg
     return errors
