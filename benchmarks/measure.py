@@ -6,7 +6,7 @@
 uses. Each is measured on its true masks (the outlines of what the simulator painted, with the true inclination) and on
 those that the bundle predicts from the picture (with that of the outer isophotes). Errors are relative to the true
 bar length on the sky, and to the mean pitch of the true arms by length. ``covered`` is the part of galaxies whose
-error is below the standard error that was quoted; the constants of the quoted errors were chosen on seed 1.
+error is below the standard error that was quoted; the constants of the quoted errors were chosen on seeds 1 and 2.
 
 **Real** (``--folder``; files that are no part of the project): one picture and one line for each comparison. r, bias
 (median of ours minus theirs) and scatter (1.48 times the median absolute deviation); no factor is fitted.
@@ -18,7 +18,8 @@ error is below the standard error that was quoted; the constants of the quoted e
 - bars and pitch angles of the volunteers of Galaxy Builder (Lingard et al. 2020, 2021): the median of their bars, and
   the mean of the spirals that were fitted to their lines; once measured on their own masks, once on the bundle's.
 
-**Speed** (``--speed N``): `zoobot3d measure` on N simulated galaxies and two processes, without their prediction.
+**Speed** (``--speed N``): `zoobot3d measure` on N simulated galaxies in one process, with its CPU time, and in two,
+without their prediction.
 
 Writes ``measure.json`` and ``measure_*.png`` into ``--out``.
 """
@@ -182,14 +183,14 @@ def measured_band(segmenter: Segmenter, path: Path, petro: float, given: Given |
 
 
 def hoyle_bars(segmenter: Segmenter, folder: Path) -> pd.DataFrame:
-    """Bar lengths in arcsec of `bar_subset`: theirs, ours, error; and those of Geron et al. 2023 where they are."""
+    """Bar lengths in arcsec of `bar_subset`: theirs and ours, with errors."""
     rows = []
     for row in pd.read_csv(folder / "catalog.csv").to_dict("records"):
         measured = measured_band(segmenter, folder / f"{row['file']}.npz", row["Petrosian radius (degrees)"])
         scale = HOYLE.kpc_proper_per_arcmin(row["redshift"]).value / 60
         theirs = np.array([row["length_avg"], row["length_stdev"]]) / HOYLE_H / scale
-        rows.append([*theirs, measured.bar.length, measured.bar.length_err, 2 * row["R_bar"]])
-    return pd.DataFrame(rows, columns=["theirs", "theirs_err", "ours", "ours_err", "geron"])
+        rows.append([*theirs, measured.bar.length, measured.bar.length_err])
+    return pd.DataFrame(rows, columns=["theirs", "theirs_err", "ours", "ours_err"])
 
 
 def radius_of_90_percent(picture: NDArray[np.uint8]) -> float:
@@ -334,7 +335,6 @@ def real(segmenter: Segmenter, folder: Path, out: Path) -> list[dict[str, Any]]:
     scatter_figure(out / "measure_pitch_drawn.png", panels, "deg", arm)
     return [
         {"reference": "Hoyle et al. 2011, SDSS r (arcsec)", **agreement(bars)},
-        {"reference": "Geron et al. 2023, SDSS r (arcsec)", **agreement(bars, theirs="geron")},
         {"reference": "Hoyle et al. 2011, colour pictures (length / 2 r90)", **agreement(colour_bars)},
         {"reference": "Hart et al. 2017 (deg)", **agreement(pitch)},
         {"reference": "  of them, quoted error below 8 deg", **agreement(sure(pitch))},
@@ -358,9 +358,13 @@ def speed(segmenter: Segmenter, n_galaxies: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         survey = simulate_survey(Path(folder) / "survey", n_galaxies, seed=78, files="pictures", progress=False)
         predict(list_galaxies(survey.master), segmenter, Path(folder) / "masks")
+        start, cpu = time.perf_counter(), time.process_time()
+        measure_table(Path(folder) / "masks", Path(folder) / "one.parquet", shard_size=n_galaxies, progress=False)
+        row: dict[str, Any] = {"galaxies": n_galaxies, "cpu_seconds": round(time.process_time() - cpu, 1)}
+        row["seconds_in_one_process"] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()
-        measure_table(Path(folder) / "masks", Path(folder) / "t.parquet", cluster="local:2", progress=False)
-        return {"galaxies": n_galaxies, "processes": 2, "seconds": round(time.perf_counter() - start, 1)}
+        measure_table(Path(folder) / "masks", Path(folder) / "two.parquet", cluster="local:2", progress=False)
+        return row | {"seconds_in_two_processes": round(time.perf_counter() - start, 1)}
 
 
 def main() -> None:
@@ -369,7 +373,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="default")
     parser.add_argument("--folder", type=Path, help="folder of real data; without it, only simulated galaxies")
     parser.add_argument("--galaxies", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--speed", type=int, help="time the command on this many galaxies")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from doc_pages import text
 from zoobot_3d.errors import ConfigError
+from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, columns_table
 from zoobot_3d.measure.flags import FLAGS, bits, decode_flags, flags_table
 
 
@@ -29,3 +31,17 @@ def test_unknown_names_are_refused_with_the_known_ones():
 
 def test_the_table_has_a_line_for_each():
     assert len(flags_table().splitlines()) == len(FLAGS) + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("galaxy columns", columns_table(GALAXY_COLUMNS)),
+        ("arm columns", columns_table(ARM_COLUMNS)),
+        ("flags", flags_table()),
+    ],
+)
+def test_the_documentation_has_the_registry(name, table):
+    page = text("docs/measure.md")
+    found = page.partition(f"<!-- registry: {name} -->")[2].partition("<!-- end of registry -->")[0]
+    assert found.strip() == table, f"put what {name} give (columns_table, flags_table) into docs/measure.md"

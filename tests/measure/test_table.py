@@ -30,7 +30,7 @@ def masks_of(pa: float) -> np.ndarray:
     return np.stack([spiral(SIZE, 20, radii=(32, 85), starts=(pa, pa + 180)), rectangle(SIZE, 60, 14, pa)])
 
 
-def write_prediction(folder, angles: dict[str, float], *, failed: tuple[str, ...] = ()):
+def write_prediction(folder, angles: dict[str, float], *, failed: tuple[str, ...] = (), ratio: float = 1.0):
     """A folder as `predict` writes it, of two galaxies a shard."""
     log = ShardLog(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write_prediction(folder, angles: dict[str, float], *, failed: tuple[str, ...
     for name, pa in angles.items():
         masks = masks_of(pa)
         y, x = np.indices((SIZE, SIZE)) - (SIZE - 1) / 2
-        disk = 200 * np.exp(-np.hypot(x, y / 0.6) / 25)  # the major axis points west: 90 deg
+        disk = 200 * np.exp(-np.hypot(x, y / ratio) / 25)  # the major axis points west: 90 deg
         write_jpeg(folder / "images" / f"{name}.jpg", np.repeat(disk.astype(np.uint8)[..., None], 3, axis=2))
         bad = name in failed
         row = {"id": name, "path": f"images/{name}.jpg", "error": "the picture is cut" if bad else None}
@@ -71,7 +71,8 @@ def test_a_prediction_becomes_two_tables(prediction, tmp_path):
     assert np.isnan(rows["bar_length"][2])
 
 
-def test_the_disk_is_that_of_the_isophotes_unless_it_is_given(prediction, tmp_path):
+def test_the_disk_is_that_of_the_isophotes_unless_it_is_given(tmp_path):
+    prediction = write_prediction(tmp_path / "masks", {"a": 20.0, "b": 70.0, "c": 130.0}, failed=("c",), ratio=0.6)
     pd.DataFrame({"id": ["a"], "inclination": [40.0], "pa": [10.0]}).to_csv(tmp_path / "g.csv", index=False)
     measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", progress=False)
     rows, _ = read_measurements(tmp_path / "t.parquet")

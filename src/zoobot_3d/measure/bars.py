@@ -1,8 +1,8 @@
 """Bars: length, position angle and axis ratio of the region of a bar mask through the galaxy's centre.
 
-The outline of a bar is taken where the mask is a quarter of its peak: a quarter of the volunteers who would mark a bar
-at all would enclose what is inside. At this level lengths are right, on average, on simulated galaxies (see
-benchmarks/measure.py). Works on one array of fractions and its pixel grid.
+A mask is the fraction of volunteers, each of whom draws a bar of a length of their own. The length is that of a uniform
+bar with the same mean distance from its middle; it needs no threshold. The outline, at a quarter of the mask's peak,
+gives the region, its width and the error. Works on one array of fractions and its pixel grid.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ LEAST_PEAK, FAINTEST = 0.1, 0.25
 """Masks whose peak is below the first show nothing; those below the second are too faint to be measured."""
 
 _SWEEP = (0.15, 0.20, 0.30, 0.40)  # of the peak: other outlines, whose scatter is part of the error
-_AXIS_LEVEL = 0.1  # of the peak: the direction is that of all that lies above
+_AXIS_LEVEL, _TAIL_LEVEL = 0.1, 0.02  # of the peak: direction, and length, are of all that lies above
+_INTERPOLATION_PX = 0.3
 _INNER = 1 / 3  # of width and length: where ends and sides are looked for
 _LEAST_PX = 6.0
 _ROUND = 0.8
@@ -38,8 +39,8 @@ _OFF_CENTRE = 0.25  # of the length
 # over outlines, and what is added to it (a fraction of the length; deg for a bar without width; a fraction of the axis
 # ratio). An end that is uncertain by a part of the length is so to the side as well: the fatter the bar, the more the
 # position angle is off.
-_SWEEP_FACTOR = {"length": 1.7, "pa": 2.0, "axis_ratio": 1.0}
-_FLOOR = {"length": 0.025, "pa": 0.7, "axis_ratio": 0.05}
+_SWEEP_FACTOR = {"length": 1.9, "pa": 1.6, "axis_ratio": 1.0}
+_FLOOR = {"length": 0.011, "pa": 0.7, "axis_ratio": 0.05}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Bar:
     Attributes
     ----------
     length, length_err : float
-        Full length on the sky, arcsec: the chord along the bar, the mean over the inner third of its width.
+        Full length on the sky, arcsec: of a uniform bar with the same mean distance from its middle along the bar,
+        over the inner third of its width.
     semi_major, semi_major_err : float
         Half of it, arcsec.
     pa, pa_err : float
@@ -101,6 +103,8 @@ class _Shape:
     """A region: px, and deg of position angle."""
 
     length: float
+    outline: float
+    """Length at the level of the outline."""
     width: float
     pa: float
     x: float
@@ -126,7 +130,8 @@ def measure_bar(
     """Measure the bar in a mask.
 
     The outline is at a quarter of the mask's peak (`BAR_LEVEL`), and only the region through, or next to, the centre is
-    taken. Its position angle is that of the second moments of the mask above a tenth of the peak.
+    taken. Along it, over the inner third of its width, the mean distance of the mask from the middle is a quarter of
+    the length. Its position angle is that of the second moments of the mask above a tenth of the peak.
     The error is the scatter over outlines from 0.15 to 0.4 of the peak, scaled and with a floor, both calibrated on
     simulated galaxies, together with the scatter over ``members`` or the change by one ``sigma``.
 
@@ -251,12 +256,14 @@ def _shape(
     direction, size, width, (x, y) = _moments(mask, region)
     # What lies outside the region is 0 on its bar's own axes.
     kept = np.where(cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, mask, 0).astype(np.float32)
-    direction = _moments(mask, _central(mask, least, at)[0])[0]
-    length, (x, y) = _extent(kept, level, (x, y), direction, size, width)
-    width, _ = _extent(kept, level, (x, y), np.array([-direction[1], direction[0]]), width, length)
+    wide, tail = (_around(mask, lower, at, region) for lower in (least, _TAIL_LEVEL / _AXIS_LEVEL * least))
+    direction = _moments(mask, wide)[0]
+    outline, (x, y) = _extent(kept, level, (x, y), direction, size, width)
+    width, _ = _extent(kept, level, (x, y), np.array([-direction[1], direction[0]]), width, outline)
+    length = _uniform_length(np.where(tail, mask, np.float32(0)), (x, y), direction, outline, width)
     near = cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     pa = float(np.degrees(np.arctan2(-direction[0], -direction[1])) % 180)
-    return _Shape(length, width, pa, x, y, n_regions, bool(edge or (near & ~field).any()))
+    return _Shape(length, outline, width, pa, x, y, n_regions, bool(edge or (near & ~field).any()))
 
 
 def _sampled(
@@ -274,14 +281,21 @@ def _sampled(
     )
 
 
+def _around(
+    mask: NDArray[np.float32], level: float, at: tuple[float, float], region: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the region about the centre above a lower level than that of ``region``."""
+    found, _ = _central(mask, level, at)
+    return region if found is None else found
+
+
 def _moments(
-    mask: NDArray[np.float32], region: NDArray[np.bool_] | None
+    mask: NDArray[np.float32], region: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], float, float, tuple[float, float]]:
     """Direction of the major axis, length and width of a rectangle with the same moments, and the centre (x, y).
 
     Pixels weigh as their fraction: the edge of a soft mask, which is the least certain, counts for little.
     """
-    assert region is not None
     rows, columns = np.nonzero(region)
     weight = mask[rows, columns].astype(float)
     covariance = np.cov(np.stack([columns, rows]), aweights=weight, bias=True) + np.eye(2) / 12
@@ -317,6 +331,22 @@ def _extent(
     return float(ends[1] - ends[0]), (at[0] + shift * direction[0], at[1] + shift * direction[1])
 
 
+def _uniform_length(
+    mask: NDArray[np.float32],
+    at: tuple[float, float],
+    direction: NDArray[np.float64],
+    outline: float,
+    width: float,
+) -> float:
+    """Length of a uniform bar that is as far from its middle, on average, along a direction."""
+    reach = 1.5 * outline + 3
+    along = np.linspace(-reach, reach, 2 * int(2 * reach) + 1)
+    across = np.linspace(-0.5 * _INNER * width, 0.5 * _INNER * width, 9)
+    profile = _sampled(mask, at, direction, along, across).mean(0)
+    total = float(profile.sum())
+    return 4 * float((profile * np.abs(along)).sum()) / total if total > 0 else outline
+
+
 def _errors(
     mask: NDArray[np.float32],
     field: NDArray[np.bool_],
@@ -339,6 +369,8 @@ def _errors(
     errors = {}
     ratio = min(shape.axis_ratio, 0.95)
     spread = {name: _spread(swept, shape, name) for name in floor}
+    # Outlines of a mask of 0 and 1 differ by interpolation alone.
+    spread["length"] = max(_spread(swept, shape, "outline") - _INTERPOLATION_PX, 0.0)
     spread["pa"] += float(np.degrees(spread["length"] / shape.length * ratio / (1 - ratio**2)))
     for name, least in floor.items():
         scatter = _SWEEP_FACTOR[name] * spread[name]

@@ -80,8 +80,8 @@ GALAXY_COLUMNS: tuple[Column, ...] = (
     *_with_error(
         "bar_length",
         "arcsec",
-        "Full length of the bar on the sky, where the mask is a quarter of its peak: the mean chord along it, over the "
-        "inner third of its width.",
+        "Full length of the bar on the sky: that of a uniform bar with the same mean distance from its middle along "
+        "it, over the inner third of its width.",
     ),
     *_with_error("bar_semi_major", "arcsec", "Half of bar_length."),
     *_with_error("bar_length_kpc", "kpc", "Full length of the bar on the sky; the redshift has no error."),

@@ -36,7 +36,7 @@ N_ANGLES = 360
 _ROW_STEP = 0.025  # of ln r
 _LEAST_RADIUS = 3.0  # px
 _STEEPEST, _FLATTEST = 60.0, 4.0  # deg of pitch
-_MODES = 24
+_MODES = 12
 _SMOOTH_ANGLE, _SMOOTH_ROWS = 3.0, 1.0  # columns, rows
 PROMINENCE, FAINT_PROMINENCE = 0.2, 0.07
 """Part of its height by which a ridge stands out on both sides; and where the winding is known already."""
@@ -45,6 +45,8 @@ _STEP = 0.22  # rad that a ridge may move from a row to the next
 _GAP = 0.15  # of ln r that tracing goes on over
 _JOIN_GAP, _JOIN_ANGLE = 0.7, 0.40  # of ln r, rad: pieces of one arm
 _LEAST_ROWS = 4
+_MOST = 10  # ridges, longest first: galaxies have fewer arms
+_CONVERGED = 0.002  # rad of pitch, between steps of a fit
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def common_winding(polar: PolarMap, level: float) -> float:
     light = np.clip(polar.values - 0.5 * level, 0, level)
     # A step of ln r is as long on the sky as the radius is large.
     modes = np.fft.rfft(light, axis=1)[:, 1 : _MODES + 1] * np.exp(polar.log_radius)[:, None]
-    pitches = np.radians(np.geomspace(_FLATTEST, _STEEPEST, 60))
+    pitches = np.radians(np.geomspace(_FLATTEST, _STEEPEST, 45))
     windings = np.concatenate([-1 / np.tan(pitches), 1 / np.tan(pitches[::-1])])
     u = polar.log_radius - polar.log_radius.mean()
     orders = np.arange(1, modes.shape[1] + 1)
@@ -179,7 +181,7 @@ def trace_ridges(
     Returns
     -------
     list of Ridge
-        Longest first. Pieces of one arm are one ridge.
+        Longest first, at most ten. Pieces of one arm are one ridge.
     """
     winding = common_winding(polar, level) if winding is None else winding
     shift = winding * (polar.log_radius - polar.log_radius[0])
@@ -191,7 +193,7 @@ def trace_ridges(
     for ridge in joined:
         turned = np.asarray(ridge.angle) + winding * (np.asarray(ridge.log_radius) - polar.log_radius[0])
         ridge.angle = turned.tolist()
-    return sorted(joined, key=lambda ridge: -len(ridge.angle))
+    return sorted(joined, key=lambda ridge: -len(ridge.angle))[:_MOST]
 
 
 def _sheared(values: NDArray[np.float32], shift: Floats) -> NDArray[np.float32]:
@@ -405,7 +407,10 @@ def fit_spiral(polar: PolarMap, ridge: Ridge, level: float, prominence: float = 
         first, last = float(spiral.log_radius[0]), float(spiral.log_radius[-1])
         if step == 5 or len(spiral.off) < 5:
             break
+        before = np.arctan2(1.0, abs(winding))
         start, winding = _turned(spiral)
+        if step > 2 and abs(np.arctan2(1.0, abs(winding)) - before) < _CONVERGED:
+            break
     return spiral
 
 
