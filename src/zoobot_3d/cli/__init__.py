@@ -29,6 +29,7 @@ from zoobot_3d.cli import (
     simulated,
     sweep,
     train,
+    verify,
 )
 from zoobot_3d.cli.command import Command
 from zoobot_3d.cli.ending import START_AGAIN, status_of
@@ -44,6 +45,7 @@ COMMANDS = (
     *train.COMMANDS,
     *predict.COMMANDS,
     *export.COMMANDS,
+    *verify.COMMANDS,
     *measure.COMMANDS,
     *evaluate.COMMANDS,
     *figures.COMMANDS,
