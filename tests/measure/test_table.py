@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy import units
 from astropy.cosmology import FlatLambdaCDM, Planck18
+from astropy.io import fits
 from astropy.table import QTable
 
 import zoobot_3d.measure.table as table_module
@@ -19,6 +20,7 @@ from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS
 from zoobot_3d.measure.flags import decode_flags
 from zoobot_3d.measure.galaxy import kpc_per_arcsec
 from zoobot_3d.measure.table import MeasureOptions, arms_path, measure_table, read_measurements
+from zoobot_3d.simulate.galaxies import draw_galaxy, render
 from zoobot_3d.sky.grid import PixelGrid
 
 SIZE, SCALE = 200, 0.3
@@ -215,3 +217,16 @@ def test_the_command_measures(prediction, tmp_path, capsys):
     assert "2 bar lengths, 2 pitch angles; 4 arms in" in capsys.readouterr().out
     assert main(["measure", str(prediction), "--out", str(out), "--cosmology", "flat"]) == 2
     assert "no cosmology 'flat'" in capsys.readouterr().err
+
+
+def test_an_image_of_one_band_is_predicted_and_measured_with_a_warning(tmp_path, capsys):
+    rng = np.random.default_rng(4)
+    galaxy = draw_galaxy(rng, ra=150.0, dec=2.0, kind="spiral")
+    grid = PixelGrid((128, 128), galaxy.pixscale * 424 / 128, 150.0, 2.0)
+    header = grid.to_header()
+    header["BUNIT"], header["FILTER"] = "nanomaggy", "r"
+    fits.writeto(tmp_path / "one.fits", render(galaxy, grid, rng)[1, ::-1], header)  # FITS rows start in the south
+    assert main(["measure", str(tmp_path / "one.fits"), "--out", str(tmp_path / "t.parquet")]) == 0
+    rows, _ = read_measurements(tmp_path / "t.parquet")
+    assert "one band (r): shown in grey" in rows["warning"][0] and rows["disk_source"][0] == "isophotes"
+    assert (tmp_path / "t_predictions" / "shards").is_dir()
