@@ -31,6 +31,7 @@ LEAST_PEAK, FAINTEST = 0.1, 0.25
 _SWEEP = (0.15, 0.20, 0.30, 0.40)  # of the peak: other outlines, whose scatter is part of the error
 _AXIS_LEVEL, _TAIL_LEVEL = 0.1, 0.02  # of the peak: direction, and length, are of all that lies above
 _INTERPOLATION_PX = 0.3
+_DARK = 1 / 512  # below any level, and below the steps of stored masks
 _INNER = 1 / 3  # of width and length: where ends and sides are looked for
 _LEAST_PX = 6.0
 _ROUND = 0.8
@@ -162,14 +163,21 @@ def measure_bar(
         If the mask does not have the shape of its grid.
     """
     known, field = _checked(mask, grid)
-    at = grid.reference_pixel if centre is None else centre
+    centre = grid.reference_pixel if centre is None else centre
+    others = [np.nan_to_num(np.asarray(member, np.float32)) for member in members]
+    if sigma is not None:
+        change = np.nan_to_num(np.asarray(sigma, np.float32))
+        others += [np.clip(known + sign * change, 0, 1) for sign in (-1, 1)]
+    box = _lit_box([known, *others])  # the rest is empty, and costs time alone
+    known, field, others = known[box], field[box], [other[box] for other in others]
+    at = centre[0] - box[1].start, centre[1] - box[0].start
     found = _outline(known, field, at, BAR_LEVEL)
     if isinstance(found, Bar):
         return found
     shape, peak = found
     if shape.length < _LEAST_PX:
         return Bar(peak=peak, n_regions=shape.n_regions, flags=bits("bar_small"))
-    errors = _errors(known, field, at, shape, None if sigma is None else np.nan_to_num(sigma), members)
+    errors = _errors(known, field, at, shape, others)
     offset = float(np.hypot(shape.x - at[0], shape.y - at[1]))
     flagged = {
         "bar_several": shape.n_regions > 1,
@@ -193,8 +201,8 @@ def measure_bar(
         peak,
         shape.n_regions,
         shape.length,
-        shape.x,
-        shape.y,
+        shape.x + box[1].start,
+        shape.y + box[0].start,
         bits(*(name for name, holds in flagged.items() if holds)),
     )
 
@@ -206,6 +214,16 @@ def _checked(mask: NDArray[np.floating], grid: PixelGrid) -> tuple[NDArray[np.fl
         raise GridError(f"a mask of shape {array.shape} does not lie on a grid of {grid.shape}")
     field = np.isfinite(array)
     return np.where(field, array, np.float32(0)), field
+
+
+def _lit_box(masks: Sequence[NDArray[np.float32]]) -> tuple[slice, slice]:
+    """Return the rows and columns where any mask is above 0, with a margin that is empty unless the array ends."""
+    lit = np.maximum.reduce(masks) > _DARK
+    spans = []
+    for axis in (1, 0):
+        told, size = np.flatnonzero(lit.any(axis)), lit.shape[1 - axis]
+        spans.append(slice(max(told[0] - 4, 0), min(told[-1] + 5, size)) if len(told) else slice(0, size))
+    return spans[0], spans[1]
 
 
 def _outline(
@@ -352,14 +370,10 @@ def _errors(
     field: NDArray[np.bool_],
     at: tuple[float, float],
     shape: _Shape,
-    sigma: NDArray[np.floating] | None,
-    members: Sequence[NDArray[np.floating]],
+    others: Sequence[NDArray[np.float32]],
 ) -> dict[str, float]:
-    """Errors of length (px), position angle (deg) and axis ratio."""
+    """Errors of length (px), position angle (deg) and axis ratio; ``others`` are masks that might be true as well."""
     swept = [found[0] for level in _SWEEP if not isinstance(found := _outline(mask, field, at, level), Bar)]
-    others = [np.nan_to_num(np.asarray(member, np.float32)) for member in members]
-    if sigma is not None:
-        others += [np.clip(mask + sign * sigma, 0, 1).astype(np.float32) for sign in (-1, 1)]
     varied = [found[0] for other in others if not isinstance(found := _outline(other, field, at, BAR_LEVEL), Bar)]
     floor = {
         "length": _FLOOR["length"] * shape.length,
