@@ -170,9 +170,9 @@ def test_a_grey_picture_is_predicted_as_one_of_three_equal_colours(tmp_path, tin
 
 
 def test_a_catalogue_without_rows_is_one_line(tmp_path, tiny_bundle, capsys):
-    pd.DataFrame({"id": [], "file": []}).to_csv(tmp_path / "none.csv", index=False)
+    pd.DataFrame({"id": [], "file_loc": []}).to_csv(tmp_path / "none.csv", index=False)
     words = ["predict", str(tmp_path / "none.csv"), "--bundle", str(tiny_bundle), "--out", str(tmp_path / "out")]
     assert cli.main(words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("zoobot3d: ") and "none.csv" in line
+    assert line.startswith("zoobot3d: ") and "none.csv" in line and "no column" not in line
     assert not (tmp_path / "out").exists()

@@ -47,7 +47,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         choices=("none", "png", "fits"),
         help="mask files too, in OUT/masks; FITS has a WCS. By default none, and fits for cutouts that are fetched",
     )
-    parser.add_argument("--shard-size", type=positive, default=512, help="number of galaxies in a shard")
+    parser.add_argument("--shard-size", type=positive, default=1000, help="number of galaxies in a shard")
     parser.add_argument("--batch-size", type=positive, default=32, help="number of pictures that are predicted at once")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the fastest that is available")
     parser.add_argument("--threads", type=positive, default=2, help="number of threads that read and write files")

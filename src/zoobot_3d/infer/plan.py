@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from astropy import units
+from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
 from zoobot_3d.infer.rows import stamped
@@ -20,6 +22,7 @@ from zoobot_3d.infer.shards import ShardLog
 
 __all__ = ["Plan", "known_rows", "make_plan", "replaced", "with_stamps"]
 
+_SKY = HEALPix(nside=2**12, order="nested")  # pixels of 52 arcsec: a shard of a survey is some square degrees
 _KNOWN = ("id", "path", "file_stem", "error")
 
 
@@ -87,7 +90,8 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     Returns
     -------
     Plan
-        New galaxies get new shards, under the numbers that are free; others stay where they are.
+        New galaxies get new shards, under the numbers that are free; others stay where they are. Those whose position
+        is known go by HEALPix pixel, so that a shard is one part of the sky; the others follow in their order.
     """
     stems = {name: stem for name, stem in zip(before["id"], before["file_stem"], strict=True) if stem}
     galaxies = stamped(_with_earlier_names(galaxies, before), stems)
@@ -99,7 +103,7 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     known = differs & (old["stamp"].to_numpy() != "")
     again = differs | failed
     return Plan(
-        [*_again(galaxies[again], old["shard"].to_numpy()[again]), *_new(galaxies[is_new], taken, shard_size)],
+        [*_again(galaxies[again], old["shard"].to_numpy()[again]), *_new(_by_sky(galaxies[is_new]), taken, shard_size)],
         int((~is_new & ~again).sum()),
         before.set_index("id")[["stamp", "error"]],
         int((known & ~failed).sum()),
@@ -114,6 +118,15 @@ def _again(galaxies: pd.DataFrame, home: NDArray[Any]) -> Iterator[tuple[int, pd
     shards = home.astype(int)
     for number in np.unique(shards):
         yield int(number), galaxies[shards == number]
+
+
+def _by_sky(galaxies: pd.DataFrame) -> pd.DataFrame:
+    """Sort galaxies by HEALPix pixel, those without a position last; equal ones keep their order."""
+    ra, dec = (galaxies[name].to_numpy(np.float64) for name in ("ra", "dec"))
+    known = np.isfinite(ra) & np.isfinite(dec)
+    pixels = np.full(len(galaxies), _SKY.npix)
+    pixels[known] = _SKY.lonlat_to_healpix(ra[known] * units.deg, dec[known] * units.deg)
+    return galaxies.iloc[np.argsort(pixels, kind="stable")]
 
 
 def _new(galaxies: pd.DataFrame, taken: set[int], shard_size: int) -> Iterator[tuple[int, pd.DataFrame]]:

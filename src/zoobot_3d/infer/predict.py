@@ -38,7 +38,7 @@ from zoobot_3d.infer.predictions import (
     run_root,
     write_run,
 )
-from zoobot_3d.infer.rows import SIGMA_FULL, Picture, failure_row, read_galaxy, success_row, typed
+from zoobot_3d.infer.rows import ROW_SCHEMA, SIGMA_FULL, Picture, failure_row, read_galaxy, success_row, typed
 from zoobot_3d.infer.shards import SHARDS, ShardLog, clean_shards, shard_files, shard_name, start_date, write_shard
 from zoobot_3d.schema import CLASSES
 
@@ -119,7 +119,7 @@ def predict(
     out: str | os.PathLike[str],
     *,
     masks: MaskFormat = "none",
-    shard_size: int = 512,
+    shard_size: int = 1000,
     threads: int = 2,
     uncertainty: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -255,6 +255,7 @@ class _Run:
             "bundle": _identity(bundles),
             "tta": self.segmenter.tta,
             "uncertainty": self.uncertainty,
+            "schema": ROW_SCHEMA,
         }
         before = read_run(self.folder)
         if before is not None and _differences(before, asked):
@@ -285,7 +286,7 @@ class _Run:
 
     def _write(self, number: int, records: list[dict[str, Any]], path: Path | None, known: pd.DataFrame) -> None:
         """Write a shard, new or with rows replaced, unless all is as it was."""
-        fresh = typed(records)
+        fresh = typed(records, self.told)
         if path is not None:
             as_before = known.reindex(fresh["id"].to_numpy()).astype(object).fillna("").to_dict("list")
             said = zip(as_before["error"], as_before["stamp"], strict=True)
@@ -372,7 +373,7 @@ def _identity(bundles: Iterable[Bundle]) -> str:
 
 
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    known = {"tta": False, "uncertainty": False} | dict(before)  # as runs were before these
+    known = {"tta": False, "uncertainty": False, "schema": 0} | dict(before)  # as runs were before these
     return [name for name, value in asked.items() if known.get(name) != value]
 
 

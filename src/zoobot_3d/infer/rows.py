@@ -25,14 +25,17 @@ from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 
-__all__ = ["SIGMA_FULL", "Picture", "failure_row", "read_galaxy", "stamped", "success_row", "typed"]
+__all__ = ["ROW_SCHEMA", "SIGMA_FULL", "Picture", "failure_row", "read_galaxy", "stamped", "success_row", "typed"]
 
 SIGMA_FULL = 0.5
 """Standard deviation that 255 stands for in ``<class>_sigma_png``: nothing in 0-1 scatters more."""
 
+ROW_SCHEMA = 1
+"""Version of the columns of shards; counts up when one is added, renamed or gets another meaning. 0: had none."""
+
 _CUT = "the galaxy is larger than its picture: what lies beyond is not seen, and masks are less reliable"
 _UNMEASURED = "no galaxy stands out from the sky: the picture was taken to show its whole field; check the position"
-_ON = 0.2  # a pixel counts towards a class's area above this fraction of volunteers
+_ON, _HALF = 0.2, 0.5  # a pixel counts towards a class's areas above these fractions of volunteers
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,9 @@ def success_row(
     for name, mask in zip(CLASSES, masks, strict=True):
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)
         out[f"{name}_max"] = float(np.nan_to_num(mask).max())
+        out[f"{name}_mean"] = float(np.nanmean(mask))
         out[f"{name}_area_px"] = float((mask > _ON).sum())
+        out[f"{name}_area_half_px"] = float((mask > _HALF).sum())
     if sigma is not None:
         for name, plane in zip(CLASSES, sigma, strict=True):
             out[f"{name}_sigma_png"] = io.encode_mask_png(plane / SIGMA_FULL)
@@ -179,16 +184,25 @@ def failure_row(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) 
     out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan, "field": np.nan}
     out |= dict.fromkeys(FIELD_COLUMNS, 0)
     for name in CLASSES:
-        out |= {f"{name}_mask_png": None, f"{name}_max": np.nan, f"{name}_area_px": np.nan}
+        numbers = (f"{name}_{what}" for what in ("max", "mean", "area_px", "area_half_px"))
+        out |= {f"{name}_mask_png": None} | dict.fromkeys(numbers, np.nan)
         if uncertainty:
             out[f"{name}_sigma_png"] = None
     return out | dict.fromkeys(votes, np.nan) | {"file_stem": row.file_stem, "stamp": row.stamp}
 
 
-def typed(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Make a table of rows; every shard has the same column types, also where a column is all missing."""
-    frame = pd.DataFrame(records)
-    words = ("id", "path", "error", "warning", "file_stem", "stamp")
+def typed(records: list[dict[str, Any]], run: Mapping[str, Any]) -> pd.DataFrame:
+    """Make a table of rows; every shard has the same column types, also where a column is all missing.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `success_row` and `failure_row`.
+    run : mapping
+        What the masks are made with: ``bundle`` and ``zoobot_3d`` become columns.
+    """
+    frame = pd.DataFrame(records).assign(bundle=run["bundle"], zoobot_3d=run["zoobot_3d"])
+    words = ("id", "path", "error", "warning", "file_stem", "stamp", "bundle", "zoobot_3d")
     types: dict[str, Any] = dict.fromkeys(words, "string") | dict.fromkeys(("height", "width", *FIELD_COLUMNS), "int32")
     binary = pd.ArrowDtype(pa.binary())
     return frame.astype(types | {name: binary for name in frame if str(name).endswith("_png")})
