@@ -62,6 +62,20 @@ def test_files_of_a_run_and_of_an_export_are_the_same(pictures, segmenter, out, 
     assert len(content(out / "masks")) == (3 if kind == "fits" else 6)
 
 
+def test_npz_files_hold_the_masks(out, capsys):
+    assert cli.main(["export", str(out), "--format", "npz"]) == 0
+    assert sorted(content(out / "masks")) == ["a_masks.npz", "b_masks.npz", "c_masks.npz"]
+    first = content(out / "masks")
+    for row, masks in read_masks(out, outside=np.nan):
+        if masks is not None:
+            with np.load(out / "masks" / f"{row['file_stem']}_masks.npz") as told:
+                assert str(told["id"]) == row["id"]
+                np.testing.assert_array_equal(np.stack([told["spiral"], told["bar"]]), masks)
+    (out / "masks" / "a_masks.npz").unlink()
+    assert export_masks(out, "npz").written == 1
+    assert content(out / "masks") == first
+
+
 def test_an_export_goes_on_where_it_was_killed(out):
     export_masks(out, "png")
     whole = content(out / "masks")

@@ -11,7 +11,12 @@ __all__ = ["COMMANDS"]
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", help="folder that zoobot3d predict wrote")
-    parser.add_argument("--format", required=True, choices=("fits", "png"), help="FITS with a WCS, or 8-bit grey PNG")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("fits", "png", "npz"),
+        help="FITS with a WCS, 8-bit grey PNG, or NumPy arrays in NPZ",
+    )
     parser.add_argument("--out", help="folder for the files; by default masks in PREDICTIONS")
     parser.add_argument(
         "--threshold", type=float, help="write binary masks: 1 where the fraction of volunteers is at least this"
@@ -32,7 +37,7 @@ def _run(args: argparse.Namespace) -> None:
 COMMANDS = (
     Command(
         "export",
-        "write predicted masks as FITS or PNG files",
+        "write predicted masks as FITS, PNG or NPZ files",
         "Reads the shards of a prediction and needs no network. Files that are there are kept, so you can stop the "
         "command and run it again.",
         "zoobot3d export masks --format fits --threshold 0.2",

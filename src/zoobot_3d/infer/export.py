@@ -75,7 +75,7 @@ def export_masks(
     ----------
     predictions : path
         Folder that `zoobot_3d.predict` wrote.
-    kind : {"fits", "png"}
+    kind : {"fits", "png", "npz"}
         See `zoobot_3d.infer.mask_files.save_masks`.
     out : path, optional
         Folder for the files; by default ``masks`` in `predictions`, or ``masks_0.2`` for a threshold of 0.2.

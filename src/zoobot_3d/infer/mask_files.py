@@ -1,8 +1,9 @@
-"""The mask files of one galaxy, FITS or PNG, and the record of a folder of them. Must not know networks."""
+"""The mask files of one galaxy, FITS, PNG or NPZ, and the record of a folder of them. Must not know networks."""
 
 from __future__ import annotations
 
 import errno
+import io as streams
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,8 @@ def mask_names(stem: str, kind: str, sigma: bool) -> list[str]:
     """Names of the files of one galaxy."""
     if kind == "fits":
         return [f"{stem}_masks.fits"]
+    if kind == "npz":
+        return [f"{stem}_masks.npz"]
     ends = [*CLASSES, *(f"{name}_sigma" for name in CLASSES if sigma)]
     return [f"{stem}_{end}.png" for end in ends]
 
@@ -64,9 +67,10 @@ def save_masks(
         Masks (2, H, W) in 0-1, and their standard deviations or None; row 0 north, NaN outside the field.
     run : mapping
         Model, bundle, version and date, for the header.
-    kind : {"fits", "png"}
+    kind : {"fits", "png", "npz"}
         FITS has an HDU a class, with a WCS where the position is known, and NaN outside the field that the network saw;
-        PNG is 8-bit grey, 255 is a fraction of 1 (of `SIGMA_FULL` for deviations), and 0 outside the field.
+        PNG is 8-bit grey, 255 is a fraction of 1 (of `SIGMA_FULL` for deviations), and 0 outside the field. NPZ holds
+        float32 arrays named after the classes, NaN outside the field, and ``id``, ``ra``, ``dec``, ``pixscale``.
     threshold : float, optional
         Write binary masks, 1 where the fraction is at least this.
 
@@ -87,6 +91,8 @@ def save_masks(
     try:
         if kind == "fits":
             _save_fits(folder, row, masks, sigma, run, threshold)
+        elif kind == "npz":
+            _save_npz(folder, row, masks, sigma)
         else:
             arrays = [*masks, *(() if sigma is None else sigma / SIGMA_FULL)]
             for name, plane in zip(mask_names(row["file_stem"], kind, sigma is not None), arrays, strict=True):
@@ -127,6 +133,18 @@ def _save_fits(
     io.write_mask_fits(path, masks, grid, sigma=sigma, meaning=meaning, cards=cards)
 
 
+def _save_npz(
+    folder: Path, row: Mapping[str, Any], masks: NDArray[np.float32], sigma: NDArray[np.float32] | None
+) -> None:
+    arrays: dict[str, Any] = dict(zip(CLASSES, masks, strict=True))
+    if sigma is not None:
+        arrays |= {f"{name}_sigma": plane for name, plane in zip(CLASSES, sigma, strict=True)}
+    arrays |= {"id": str(row["id"])} | {name: float(row[name]) for name in ("ra", "dec", "pixscale")}
+    content = streams.BytesIO()
+    np.savez_compressed(content, **arrays)
+    io.write_atomic(folder / mask_names(row["file_stem"], "npz", False)[0], content.getvalue())
+
+
 def quantized(masks: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Round fractions to the steps of 1/255 that shards keep, so that files of a run and of an export agree."""
     steps: NDArray[np.float32] = np.round(np.clip(masks, 0, 1) * 255).astype(np.float32)
@@ -151,7 +169,7 @@ class MaskRecord:
         Of the mask files.
     predictions : path
         Folder of the prediction.
-    kind : {"fits", "png"}
+    kind : {"fits", "png", "npz"}
         Format.
     threshold : float or None
         Of binary masks.
