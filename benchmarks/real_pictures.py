@@ -96,9 +96,9 @@ def compare(galaxies: pd.DataFrame, masks: NDArray[np.float32]) -> list[dict[str
     ]
 
 
-def make_painted(pictures: Path, work: Path) -> Path:
+def make_painted(pictures: Path, work: Path, number: int = N_PAINTED) -> Path:
     """Write a catalogue of pictures of the held-out hosts with simulated arms and bars in them."""
-    frame = simulate_in_hosts(work, read_hosts(HOSTS, pictures, "test"), N_PAINTED, seed=PAINTED_SEED)
+    frame = simulate_in_hosts(work, read_hosts(HOSTS, pictures, "test"), number, seed=PAINTED_SEED)
     write_parquet(work / "painted.parquet", frame.assign(split="test"))
     return work / "painted.parquet"
 

@@ -1,0 +1,133 @@
+"""Which recipe finds the arms and bars of real galaxies best? Trains variants side by side and judges each.
+
+    python benchmarks/recipes.py --work weights/recipes [--only real slow ...] [--side-by-side 6] [KEY=VALUE ...]
+
+Simulates what `make weights` learns from, once, and trains every variant of `VARIANTS` from photographs' weights,
+without Galaxy Builder's galaxies of the folds 0 and 1 (`benchmarks/drawn.py`). The galaxies left out judge it, and
+simulated arms and bars in real galaxies that were no hosts (`benchmarks/real_pictures.py`). ``KEY=VALUE`` changes a
+setting of all, such as ``train.precision=bf16-mixed data.batch_size=64`` on a GPU.
+
+Appends a row for each variant to ``--out``. Finished variants are not repeated, and interrupted ones go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import real_pictures
+from drawn import fold
+from zoobot_3d import __version__
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.io import write_parquet
+from zoobot_3d.learn.settings import load_config
+from zoobot_3d.report.evaluate import evaluate_catalog
+from zoobot_3d.schema import CLASSES, COL_ID
+from zoobot_3d.simulate.hosts import read_hosts
+from zoobot_3d.simulate.survey import simulate_survey
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import make_weights
+
+GEOMETRY = {"zoom": 2, "squash": 0.5, "grey": 0.3, "photometric": 1.5, "bend": 0.02, "frozen_levels": 0, "lr": 0.003}
+"""Settings of ``train`` that all variants share."""
+REAL = {"drawn": 0.25, "plain": 0.08}
+VARIANTS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "simulated": ({}, {}),
+    "real": ({}, REAL),
+    "more_real": ({}, REAL | {"drawn": 0.45}),
+    "photometric1": ({"photometric": 1.0}, REAL),
+    "hosted": ({}, REAL | {"hosted": 0.3}),
+    "slow": ({"lr": 0.0015}, REAL),
+}
+"""What differs in the settings, and the parts of an epoch that groups of galaxies make up; the rest is simulated."""
+HELD_FOLDS = (0, 1)
+
+
+def make_catalogs(args: argparse.Namespace) -> Path:
+    """Simulate, add real galaxies, and write ``learn.parquet`` and ``judge.parquet``; return their folder."""
+    hosts = read_hosts(make_weights.HOSTS, args.real / "gz_decals_jpg/jpg", "train")
+    survey = simulate_survey(args.work / "survey", args.galaxies, seed=12, files="pictures", broad=True)
+    drawn, plain = args.real / "galaxy_builder/drawn", args.real / "gz2_pictures/non_spirals"
+    real = make_weights.real_galaxies(survey.root, drawn, plain)
+    path = make_weights.write_catalog(survey, hosts, (args.hosted, args.disks), 12, real)
+    frame = read_catalog(path)
+    in_hosts = frame[COL_ID].astype(str).str.startswith("host") & (frame["group"] == "simulated")
+    frame.loc[in_hosts, "group"] = "hosted"
+    held = (frame["group"] == "drawn") & frame[COL_ID].map(fold).isin(HELD_FOLDS)
+    write_parquet(path.with_name("learn.parquet"), frame[~held].reset_index(drop=True))
+    write_parquet(path.with_name("judge.parquet"), frame[held].assign(split="test").reset_index(drop=True))
+    make_weights.write_start(load_config("weights", []), args.work / "photographs")
+    return path.parent
+
+
+def train_variant(name: str, folder: Path, args: argparse.Namespace) -> Path:
+    """Train one variant in a process of its own; return its bundle."""
+    changed, shares = VARIANTS[name]
+    frame = read_catalog(folder / "learn.parquet")
+    catalog = folder / f"learn_{name}.parquet"
+    write_parquet(catalog, frame[frame["group"].isin({"simulated", "hosted", *shares})].reset_index(drop=True))
+    settings = [f"data.catalog={catalog}", f"train.init={args.work / 'photographs'}", "train.epochs=8"]
+    settings += [f"data.epoch_size={args.pictures // 8}", "train.ema=0.998", "train.progress=false"]
+    settings += [f"train.{key}={value}" for key, value in (GEOMETRY | changed).items()]
+    settings += [f"data.group_shares.{group}={share}" for group, share in shares.items()]
+    command = [sys.executable, "-m", "zoobot_3d.cli", "train", str(args.work / name), "--config", "weights"]
+    options = [
+        part for setting in settings + args.settings for part in ("--" + setting.split("=")[0], setting.split("=")[1])
+    ]
+    subprocess.run([*command, *options], check=True)
+    return args.work / name / "bundle"
+
+
+def judge(bundle: Path, folder: Path, painted: Path) -> dict[str, Any]:
+    """Measure a bundle on the galaxies left out, and on simulated arms and bars in real galaxies: IoU above 0.2."""
+    row: dict[str, Any] = {}
+    for kind, catalog in (("drawn", folder / "judge.parquet"), ("hosts", painted)):
+        measured = evaluate_catalog(catalog, bundle, split="all", progress=False)
+        row[f"{kind}_galaxies"] = measured.n_galaxies
+        for name in CLASSES:
+            row[f"{kind}_{name}_iou"] = round(measured.model[f"{name}_iou_0.2"], 3)
+            row[f"{kind}_{name}_halves"] = round(measured.ceiling[f"{name}_iou_0.2"], 3)
+    return row
+
+
+def main() -> None:
+    """Simulate, train, judge, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--real", type=Path, default=make_weights.REAL, help="folder of real galaxies")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--galaxies", type=int, default=4000, help="simulated")
+    parser.add_argument("--hosted", type=int, default=1600, help="simulated in pictures of real galaxies")
+    parser.add_argument("--disks", type=int, default=400)
+    parser.add_argument("--painted", type=int, default=400, help="pictures of other galaxies to judge by")
+    parser.add_argument("--pictures", type=int, default=76800, help="that each variant is shown")
+    parser.add_argument("--side-by-side", type=int, default=1, help="variants that train at once")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes.jsonl"))
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in all of them")
+    args = parser.parse_intermixed_args()
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    done = {(row["variant"], row["pictures"]) for row in rows}
+    folder = make_catalogs(args)
+    (args.work / "painted").mkdir(exist_ok=True)
+    painted = real_pictures.make_painted(args.real / "gz_decals_jpg/jpg", args.work / "painted", args.painted)
+    todo = [name for name in args.only if (name, args.pictures) not in done]
+    with ThreadPoolExecutor(args.side_by_side) as pool:
+        for name, bundle in zip(todo, pool.map(lambda name: train_variant(name, folder, args), todo), strict=True):
+            row = {"variant": name, "pictures": args.pictures, "settings": args.settings} | judge(
+                bundle, folder, painted
+            )
+            row |= {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
+            print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
+            with args.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
