@@ -24,7 +24,7 @@ ROOMS = (
     "simulate",  # a simulated survey; imported by demo and cli alone
     "prepare",  # the road to a training set
     "dataset",  # galaxies as batches
-    "engines",  # picture batch to fractions (to come)
+    "engines",  # picture batch to fractions
     "infer",  # bundles and predictions
     "measure",  # numbers from masks
     "report",  # evaluation and figures

@@ -149,7 +149,7 @@ def test_save_info_leaves_the_weights(tmp_path, bundle):
     save_info(bundle, info)
     assert load_bundle(bundle).info == info
     assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert sorted(path.name for path in bundle.iterdir()) == ["bundle.json", "weights.safetensors"]
+    assert sorted(path.name for path in bundle.iterdir()) == ["bundle.json", "network.onnx", "weights.safetensors"]
     with pytest.raises(BundleError, match="another loss"):
         save_info(bundle, dataclasses.replace(info, loss="mse"))
 

@@ -79,10 +79,11 @@ def test_a_batch_of_unlike_sizes_equals_one_at_a_time(segmenter):
         np.testing.assert_allclose(together, segmenter.segment(picture_), atol=1e-5)
 
 
-def test_the_same_network_as_in_the_bundle(segmenter):
+def test_the_same_network_as_in_the_bundle(segmenter, tiny_bundle):
     views = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
     with torch.inference_mode():
-        expected = segmenter.bundle.fraction(segmenter.bundle.model(torch.from_numpy(views))).numpy()
+        bundle = zoobot_3d.load_bundle(tiny_bundle)
+        expected = bundle.fraction(bundle.model(torch.from_numpy(views))).numpy()
     np.testing.assert_allclose(segmenter.fractions(views), expected, atol=1e-5)
 
 

@@ -1,33 +1,32 @@
 import numpy as np
 import pytest
-import torch
 
 from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries, symmetry, undo_symmetry
 
-MAPS = torch.arange(2 * 3 * 9).reshape(2, 3, 3, 3).float()
+MAPS = np.arange(2 * 3 * 9, dtype=np.float32).reshape(2, 3, 3, 3)
 NAN = float("nan")
 
 
 @pytest.mark.parametrize("index", range(N_SYMMETRIES))
 def test_a_symmetry_is_undone(index):
-    assert torch.equal(undo_symmetry(symmetry(MAPS, index), index), MAPS)
+    assert np.array_equal(undo_symmetry(symmetry(MAPS, index), index), MAPS)
 
 
 def test_the_eight_symmetries_are_all_unlike():
-    corner = torch.tensor([[1, 2, 0], [0, 0, 0], [0, 0, 0]])
+    corner = np.array([[1, 2, 0], [0, 0, 0], [0, 0, 0]])
     assert len({tuple(symmetry(corner, index).flatten().tolist()) for index in range(N_SYMMETRIES)}) == 8
 
 
 def test_views_that_disagree_spread():
     def first_pixel(views):  # says 0.8 in the north-east corner of whatever it sees, and is unsure of 0.01 there
-        maps = torch.zeros(len(views), 1, 2, 2)
+        maps = np.zeros((len(views), 1, 2, 2))
         maps[..., 0, 0] = 0.8
         return maps, maps / 80
 
-    answer = over_symmetries(first_pixel, torch.zeros(3, 3, 2, 2))
-    assert torch.allclose(answer.mean, torch.full((3, 1, 2, 2), 0.2))  # two of eight views in each corner
-    assert torch.allclose(answer.spread, torch.full((3, 1, 2, 2), 0.8**2 * 0.25 * 0.75))
-    assert torch.allclose(answer.own, torch.full((3, 1, 2, 2), 0.0025))
+    answer = over_symmetries(first_pixel, np.zeros((3, 3, 2, 2)))
+    assert np.allclose(answer.mean, np.full((3, 1, 2, 2), 0.2))  # two of eight views in each corner
+    assert np.allclose(answer.spread, 0.8**2 * 0.25 * 0.75)
+    assert np.allclose(answer.own, 0.0025)
 
 
 def test_the_law_of_total_variance():
@@ -53,7 +52,7 @@ def test_who_does_not_see_a_pixel_takes_no_part_there():
 
 
 def test_answers_are_joined():
-    one, two = Answer(torch.zeros(2, 1), own=torch.ones(2, 1)), Answer(torch.ones(3, 1), own=torch.ones(3, 1))
+    one, two = Answer(np.zeros((2, 1)), own=np.ones((2, 1))), Answer(np.ones((3, 1)), own=np.ones((3, 1)))
     joined = Answer.join([one, two])
     assert joined.mean.flatten().tolist() == [0, 0, 1, 1, 1]
     assert joined.spread is None and len(joined.own) == 5

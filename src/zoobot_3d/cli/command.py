@@ -9,7 +9,7 @@ from typing import Protocol
 
 from zoobot_3d.cli.ending import GO_ON
 
-__all__ = ["Command", "cluster_option", "positive", "print_table", "report"]
+__all__ = ["Command", "cluster_option", "engine_option", "positive", "print_table", "report"]
 
 
 @dataclass(frozen=True)
@@ -105,4 +105,14 @@ def bundle_options(parser: argparse.ArgumentParser) -> None:
         "--tta",
         action="store_true",
         help="predict each picture in the 8 orientations of a square and take the mean; 8 times as slow",
+    )
+
+
+def engine_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what runs the networks."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "onnx", "openvino", "torch"),
+        default="auto",
+        help="what runs the network. auto takes torch on a GPU, else OpenVINO where it is installed, else ONNX Runtime",
     )

@@ -1,4 +1,4 @@
-"""Commands that import what others have made: import-checkpoint, import-galaxy-builder."""
+"""Commands that import what others have made: import-checkpoint, upgrade-bundle, import-galaxy-builder."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ def _import(args: argparse.Namespace) -> None:
     print(describe(import_checkpoint(args.file, out, input_size=args.input_size, field_fraction=fraction)))
 
 
+def _upgrade_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", nargs="+", help="folder of a bundle")
+
+
+def _upgrade(args: argparse.Namespace) -> None:
+    from zoobot_3d.infer.bundle import upgrade_bundle
+
+    for bundle in args.bundle:
+        print(upgrade_bundle(bundle))
+
+
 def _drawn_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="folder with catalog.csv, and ID.json and ID.npz for each galaxy")
     parser.add_argument("--root", default=".", help="data root, for pictures, marks and the catalogue")
@@ -54,6 +65,15 @@ COMMANDS = (
         "zoobot3d import-checkpoint epoch=93-step=1880.ckpt published",
         _import_options,
         _import,
+        stopped=START_AGAIN,
+    ),
+    Command(
+        "upgrade-bundle",
+        "write the ONNX graph of a bundle",
+        "Bundles of earlier versions have none, and only torch can run them. The weights are not changed.",
+        "zoobot3d upgrade-bundle results/bundle",
+        _upgrade_options,
+        _upgrade,
         stopped=START_AGAIN,
     ),
     Command(

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoobot_3d.cli.command import Command, bundle_options, positive, print_table
+from zoobot_3d.cli.command import Command, bundle_options, engine_option, positive, print_table
 from zoobot_3d.cli.fetch import column_options, http_options, polite, request_options
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.schema import DEFAULT_LAYER
@@ -50,6 +50,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", type=positive, default=1000, help="number of galaxies in a shard")
     parser.add_argument("--batch-size", type=positive, default=32, help="number of pictures that are predicted at once")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the fastest that is available")
+    engine_option(parser)
     parser.add_argument("--threads", type=positive, default=2, help="number of threads that read and write files")
     parser.add_argument(
         "--pixscale",
@@ -99,7 +100,9 @@ def _predict(args: argparse.Namespace) -> int:
     _check_bundles(args.bundle)
     from zoobot_3d.infer.segmenter import load_segmenter
 
-    segmenter = load_segmenter(args.bundle, device=args.device, batch_size=args.batch_size, tta=args.tta)
+    segmenter = load_segmenter(
+        args.bundle, device=args.device, batch_size=args.batch_size, tta=args.tta, engine=args.engine
+    )
     if args.uncertainty:
         segmenter.check_uncertainty()
     if table is not None and settings is not None:

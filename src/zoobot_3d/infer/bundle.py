@@ -22,6 +22,7 @@ from zoobot_3d.errors import BundleError, ConfigError
 from zoobot_3d.infer.bundle_files import (
     AGAIN,
     FORMAT_VERSION,
+    GRAPH_FILE,
     INFO_FILE,
     WEIGHTS_FILE,
     check_numbers,
@@ -42,11 +43,14 @@ __all__ = [
     "FORMAT_VERSION",
     "Bundle",
     "BundleInfo",
+    "StoredBundle",
     "bundle_folder",
     "load_bundle",
+    "open_bundle",
     "read_info",
     "save_bundle",
     "save_info",
+    "upgrade_bundle",
 ]
 
 DEFAULT = "default"
@@ -152,6 +156,61 @@ class Bundle:
         return (fraction.logit() / temperature).sigmoid()
 
 
+@dataclass(frozen=True)
+class StoredBundle:
+    """A bundle on disk, whose weights an engine reads when it needs them; opening one needs no torch.
+
+    Attributes
+    ----------
+    info : BundleInfo
+        What ``bundle.json`` says.
+    path : pathlib.Path
+        The folder.
+    """
+
+    info: BundleInfo
+    path: Path
+
+    def __repr__(self) -> str:
+        """Say in one line which network this is and where it came from."""
+        return f"Bundle({self.info.model_name} from {self.path}, {self.info.input_size} px)"
+
+
+def open_bundle(path: str | os.PathLike[str] = DEFAULT) -> StoredBundle:
+    """Open a bundle to predict with it, without torch and without reading its weights yet.
+
+    Raises
+    ------
+    BundleError
+        See `load_bundle`; weights are checked when an engine reads them.
+    """
+    folder = bundle_folder(path)
+    return StoredBundle(_read_info(folder)[0], folder)
+
+
+def upgrade_bundle(path: str | os.PathLike[str]) -> Path:
+    """Write the ONNX graph of a bundle that has none, or a fresh one; its other files stay as they are.
+
+    Returns
+    -------
+    pathlib.Path
+        The graph's file.
+
+    Raises
+    ------
+    BundleError
+        See `load_bundle`.
+    ConfigError
+        If the package onnx, of the extra ``train``, is not installed.
+    """
+    from zoobot_3d.networks.export import network_graph
+
+    bundle = load_bundle(path)
+    file = bundle.path / GRAPH_FILE
+    write_atomic(file, network_graph(bundle.model, bundle.info.input_size))
+    return file
+
+
 def save_bundle(
     path: str | os.PathLike[str], model: SegmentationModel, info: BundleInfo, *, half: bool = False
 ) -> Path:
@@ -180,6 +239,8 @@ def save_bundle(
     """
     from safetensors.torch import save
 
+    from zoobot_3d.networks.export import network_graph
+
     final = Path(path)
     if final.exists() and not (final / INFO_FILE).is_file() and not (final.is_dir() and not any(final.iterdir())):
         raise BundleError(f"{final}: exists and is not a bundle; give another folder")
@@ -196,10 +257,12 @@ def save_bundle(
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     weights = save(tensors)
     content = _content(info, hashlib.sha256(weights).hexdigest())
+    graph = network_graph(model, info.input_size)
     final.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
     try:
         write_atomic(staging / "new" / WEIGHTS_FILE, weights)
+        write_atomic(staging / "new" / GRAPH_FILE, graph)
         write_atomic(staging / "new" / INFO_FILE, content)
         if final.exists():  # a folder cannot be renamed onto a full one
             final.rename(staging / "old")

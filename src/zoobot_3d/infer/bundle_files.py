@@ -15,6 +15,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zoobot_3d import __version__
 from zoobot_3d.errors import BadFileError, BundleError
 from zoobot_3d.io import check_regular
@@ -26,21 +29,25 @@ if TYPE_CHECKING:
 __all__ = [
     "AGAIN",
     "FORMAT_VERSION",
+    "GRAPH_FILE",
     "INFO_FILE",
     "WEIGHTS_FILE",
     "check_numbers",
     "count_weights",
+    "read_arrays",
     "read_content",
+    "read_graph",
     "read_weights",
 ]
 
 FORMAT_VERSION = 2
 """Raised whenever an older release could misread a newer bundle: 2 knows temperature and votes, 1 has neither."""
 
-INFO_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
+INFO_FILE, WEIGHTS_FILE, GRAPH_FILE = "bundle.json", "weights.safetensors", "network.onnx"
 AGAIN = "copy or train the bundle again"
 
 _LARGEST_INFO = 4 << 20  # bytes; ours have a few thousand
+_LARGEST_GRAPH = 4 << 20  # bytes; ours have tens of thousands
 _LARGEST_WEIGHTS = 1 << 30  # bytes; ours have 5 to 15 million
 _DEEPEST = 16  # lists and mappings within one another; ours have 5
 _FLOATS = ("F32", "F16", "BF16")  # of safetensors; all are exact in float32
@@ -239,6 +246,51 @@ def read_weights(folder: Path, wanted: Mapping[str, Tensor], checksum: str) -> d
         raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {AGAIN}")
     check_numbers(file, weights)
     return {name: value.to(wanted[name].dtype, copy=True) for name, value in weights.items()}
+
+
+def read_graph(folder: Path) -> bytes:
+    """Read the structure of a bundle's network for `zoobot_3d.engines.graph.with_weights`.
+
+    Raises
+    ------
+    BundleError
+        It is missing, too large, no plain file, or cannot be read.
+    """
+    file = folder / GRAPH_FILE
+    _check_size(file, _LARGEST_GRAPH)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror}); {AGAIN}") from None
+
+
+def read_arrays(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Read a bundle's weights without torch, as float32; whole numbers, which only training counts, are left out.
+
+    Raises
+    ------
+    BundleError
+        The file is missing, corrupt, not the one ``bundle.json`` was written with, or holds what is not a number.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    file, checksum = folder / WEIGHTS_FILE, read_content(folder)["weights_sha256"]
+    _check_size(file, _LARGEST_WEIGHTS)
+    try:
+        content = file.read_bytes()
+        weights = load(content)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{file}: cannot be read ({' '.join(str(error).split())}); {AGAIN}") from None
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {AGAIN}")
+    arrays = {name: value.astype(np.float32) for name, value in weights.items() if value.dtype.kind == "f"}
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise BundleError(f"{file}: {name} holds NaN or infinite numbers; {AGAIN}")
+        if name.endswith("running_var") and (value < 0).any():
+            raise BundleError(f"{file}: {name} holds negative variances; {AGAIN}")
+    return arrays
 
 
 def _check_header(file: Path, kinds: Mapping[str, tuple[tuple[int, ...], str]], wanted: Mapping[str, Tensor]) -> None:

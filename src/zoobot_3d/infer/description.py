@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zoobot_3d.infer.bundle import DEFAULT, BundleInfo, bundle_folder, read_info
-from zoobot_3d.infer.bundle_files import INFO_FILE, WEIGHTS_FILE, count_weights, read_content
+from zoobot_3d.infer.bundle_files import GRAPH_FILE, INFO_FILE, WEIGHTS_FILE, count_weights, read_content
 from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 
 __all__ = ["bundle_facts", "describe"]
@@ -68,7 +68,11 @@ def bundle_facts(path: str | os.PathLike[str] = DEFAULT) -> dict[str, Any]:
     """
     folder = bundle_folder(path)
     facts = read_content(folder)
-    size = sum(file.stat().st_size for file in (folder / INFO_FILE, folder / WEIGHTS_FILE) if file.is_file())
+    size = sum(
+        file.stat().st_size
+        for file in (folder / name for name in (INFO_FILE, WEIGHTS_FILE, GRAPH_FILE))
+        if file.is_file()
+    )
     return facts | {"path": os.fspath(folder), "bytes": size, "n_weights": count_weights(folder)}
 
 

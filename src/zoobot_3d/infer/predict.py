@@ -43,7 +43,7 @@ from zoobot_3d.infer.shards import SHARDS, ShardLog, clean_shards, shard_files, 
 from zoobot_3d.schema import CLASSES
 
 if TYPE_CHECKING:
-    from zoobot_3d.infer.bundle import Bundle
+    from zoobot_3d.infer.bundle import Bundle, StoredBundle
     from zoobot_3d.infer.segmenter import Segmenter
 
 _Answer: TypeAlias = tuple[NDArray[Any], NDArray[Any] | None, dict[str, float]]
@@ -365,7 +365,7 @@ class _Run:
         ]
 
 
-def _identity(bundles: Iterable[Bundle]) -> str:
+def _identity(bundles: Iterable[Bundle | StoredBundle]) -> str:
     """Return a hash of all that masks depend on: ``bundle.json`` without what it tells of the training."""
     told = [json.loads((bundle.path / "bundle.json").read_text(encoding="utf-8")) for bundle in bundles]
     used = [{name: value for name, value in info.items() if name != "training"} for info in told]

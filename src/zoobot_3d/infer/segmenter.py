@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from zoobot_3d.errors import BundleError, ConfigError
-from zoobot_3d.infer.bundle import DEFAULT, Bundle, load_bundle
+from zoobot_3d.errors import ConfigError
+from zoobot_3d.infer.bundle import DEFAULT, Bundle, StoredBundle, open_bundle
 from zoobot_3d.infer.field import FIELDS, Field, Window, galaxy_window
+from zoobot_3d.infer.members import Member
 from zoobot_3d.infer.picture import check_picture, outside_field
 from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
-from zoobot_3d.networks import SegmentationModel
-from zoobot_3d.networks.losses import BetaBinomialLoss
-from zoobot_3d.schema import answers_per_question
 from zoobot_3d.sky.grid import PixelGrid, resample
 
 __all__ = ["Segmenter", "load_segmenter"]
@@ -43,13 +38,18 @@ class Segmenter:
     tta : bool
         Test-time augmentation: show each picture in the eight orientations of a square, and take the mean. Eight times
         the work.
+    engine : {"auto", "onnx", "openvino", "torch"}
+        What runs the networks; see `zoobot_3d.engines.choice.choose`. ``"auto"`` runs a `Bundle` that is loaded with
+        torch.
 
     Attributes
     ----------
     bundles : tuple of Bundle
         All of them.
-    bundle : Bundle
+    bundle : Bundle or StoredBundle
         The first.
+    engine, device : str
+        What runs the first, and where.
 
     Raises
     ------
@@ -63,16 +63,23 @@ class Segmenter:
     """
 
     def __init__(
-        self, bundle: Bundle | Sequence[Bundle], *, device: str | None = None, batch_size: int = 32, tta: bool = False
+        self,
+        bundle: Bundle | StoredBundle | Sequence[Bundle | StoredBundle],
+        *,
+        device: str | None = None,
+        batch_size: int = 32,
+        tta: bool = False,
+        engine: str = "auto",
     ) -> None:
-        self.bundles = (bundle,) if isinstance(bundle, Bundle) else tuple(bundle)
+        self.bundles = (bundle,) if isinstance(bundle, (Bundle, StoredBundle)) else tuple(bundle)
         if not self.bundles:
             raise ConfigError("a segmenter of no bundles cannot find anything; give one or more")
         self.bundle = self.bundles[0]
         self.batch_size = batch_size
         self.tta = tta
-        self.device = _device(device)
-        self._members = [_Member.of(each, self.device) for each in self.bundles]
+        self._members = [Member.of(each, engine, device) for each in self.bundles]
+        first = self._members[0].engine
+        self.engine, self.device = first.name, first.device
 
     def __repr__(self) -> str:
         """Say in one line which networks these are and what they see."""
@@ -170,7 +177,7 @@ class Segmenter:
         if len(self._members) > 1:
             return [self._within_field(mean) for mean, _ in self._combined(pictures, uncertain=False)]
         return [
-            self._within_field(resample(answers[0].mean.numpy(), self.model_grid(grid), grid))
+            self._within_field(resample(answers[0].mean, self.model_grid(grid), grid))
             for answers, grid in self._answers(pictures, False)
         ]
 
@@ -227,7 +234,7 @@ class Segmenter:
         ConfigError
             If there is one bundle, no test-time augmentation, and the network does not predict its own variance.
         """
-        if len(self.bundles) == 1 and not self.tta and not isinstance(self.bundle.loss, BetaBinomialLoss):
+        if len(self.bundles) == 1 and not self.tta and self.bundle.info.loss != "beta_binomial":
             raise ConfigError(
                 f"{self.bundle.path}: one answer of a network trained with {self.bundle.info.loss} has no uncertainty; "
                 "give several bundles, tta, or a bundle trained with beta_binomial"
@@ -314,16 +321,12 @@ class Segmenter:
                     told[f"{name}_fraction"].append(column)
         return {name: np.mean(columns, axis=0) for name, columns in told.items()}
 
-    def _vote_batches(self, member: _Member, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    def _vote_batches(self, member: Member, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Yield the fractions (B, answers) of one network, a batch at a time."""
-        questions = answers_per_question(member.bundle.info.votes)
         for start in range(0, len(pictures), self.batch_size):
             chunk = pictures[start : start + self.batch_size]
             views = np.stack([member.see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in chunk])
-            with torch.inference_mode():
-                concentrations = member.vote(torch.from_numpy(views).to(self.device))
-            parts = concentrations.split(questions, dim=1)
-            yield torch.cat([part / part.sum(dim=1, keepdim=True) for part in parts], dim=1).cpu().numpy()
+            yield member.votes(views)
 
     def _on_first(
         self, views: NDArray[Any] | Sequence[NDArray[Any]], *, uncertain: bool
@@ -337,23 +340,23 @@ class Segmenter:
             raise ConfigError(f"{len(views)} arrays of views for {len(self._members)} bundles; give one for each")
         answers = [self._ask(member, array, uncertain) for member, array in zip(self._members, views, strict=True)]
         if len(answers) == 1 and not uncertain:
-            return answers[0].mean.numpy(), np.zeros(0, np.float32)
+            return answers[0].mean, np.zeros(0, np.float32)
         target = self._members[0].view
         moved = [_moved(answer, member.view, target) for member, answer in zip(self._members, answers, strict=True)]
         return combine(*zip(*moved, strict=True))
 
-    def _ask(self, member: _Member, views: NDArray[Any], uncertain: bool) -> Answer:
-        """Ask one network about views on its grid; the answer is on the CPU."""
-        with torch.inference_mode():
-            batch = torch.from_numpy(views.astype(np.float32, copy=False)).to(self.device)
-            if not self.tta:
-                mean, own = member.predict(batch, uncertain)
-                return Answer(mean, own=own).map(Tensor.cpu)
-            answers = [
-                over_symmetries(lambda turned: member.predict(turned, uncertain), part)
-                for part in batch.split(max(1, self.batch_size // N_SYMMETRIES))
-            ]
-            return Answer.join(answers).map(Tensor.cpu)
+    def _ask(self, member: Member, views: NDArray[Any], uncertain: bool) -> Answer:
+        """Ask one network about views on its grid."""
+        batch = views.astype(np.float32, copy=False)
+        if not self.tta:
+            mean, own = member.predict(batch, uncertain)
+            return Answer(mean, own=own)
+        step = max(1, self.batch_size // N_SYMMETRIES)
+        parts = [
+            over_symmetries(lambda turned: member.predict(turned, uncertain), batch[start : start + step])
+            for start in range(0, len(batch), step)
+        ]
+        return Answer.join(parts)
 
     def _answers(
         self, pictures: Sequence[NDArray[np.uint8]], uncertain: bool
@@ -379,46 +382,6 @@ class Segmenter:
             yield combine(*zip(*moved, strict=True))
 
 
-@dataclass(frozen=True)
-class _Member:
-    """One network of an ensemble, on its device."""
-
-    bundle: Bundle
-    model: SegmentationModel
-    view: PixelGrid
-    """What it sees, floating, in units of the picture's side."""
-
-    @classmethod
-    def of(cls, bundle: Bundle, device: torch.device) -> _Member:
-        model = bundle.model.eval()
-        fuse = getattr(model, "fuse", None)  # networks that fold batch norm into convolutions are faster for it
-        size = bundle.info.input_size
-        view = PixelGrid((size, size), bundle.info.field_fraction / size)
-        return cls(bundle, (fuse() if fuse is not None else model).to(device), view)
-
-    def grid(self, picture_grid: PixelGrid) -> PixelGrid:
-        """Grid the network sees of a picture."""
-        return picture_grid.resize(self.bundle.info.input_size, field_fraction=self.bundle.info.field_fraction)
-
-    def see(self, picture: NDArray[np.uint8], grid: PixelGrid) -> NDArray[np.float32]:
-        """Turn a picture into what goes into the network."""
-        return np.moveaxis(resample(picture, grid, self.grid(grid)), -1, 0) / np.float32(255)
-
-    def predict(self, views: Tensor, uncertain: bool) -> tuple[Tensor, Tensor | None]:
-        """Predict fractions and, if asked for and known, their variance."""
-        raw = self.model(views)
-        mean = self.bundle.fraction(raw).float()
-        if not mean.isfinite().all():  # finite weights may be too large; NaN would pass for "outside the field"
-            raise BundleError(f"{self.bundle.path}: the network's answer is not a number; train the bundle again")
-        return mean, self.bundle.variance(raw) if uncertain else None
-
-    def vote(self, views: Tensor) -> Tensor:
-        """Predict concentrations (B, answers) with the vote head."""
-        assert self.model.vote_head is not None
-        concentrations: Tensor = self.model.vote_head(self.model.encoder(views))
-        return concentrations
-
-
 def _check_field(field: str) -> str:
     """Refuse a field that is none.
 
@@ -439,31 +402,9 @@ def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np
         if maps is None:
             moved.append(None)
         else:
-            planes = resample(maps.numpy().reshape(-1, *here.shape), here, there, fill=np.nan)
+            planes = resample(maps.reshape(-1, *here.shape), here, there, fill=np.nan)
             moved.append(planes.reshape(*maps.shape[:-2], *there.shape))
     return moved
-
-
-def _device(name: str | None) -> torch.device:
-    """Return the device asked for, or the best there is.
-
-    Raises
-    ------
-    ConfigError
-        If torch knows no such device, or this machine has none.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name}: no such device; use cpu, cuda or mps") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    if not there.get(device.type, False) or (device.index or 0) >= n_devices:
-        has = [kind for kind, is_there in there.items() if is_there]
-        raise ConfigError(f"--device {name}: not on this machine with this build of torch; it has {', '.join(has)}")
-    return device
 
 
 def load_segmenter(
@@ -472,6 +413,7 @@ def load_segmenter(
     device: str | None = None,
     batch_size: int = 32,
     tta: bool = False,
+    engine: str = "auto",
 ) -> Segmenter:
     """Load a bundle, or several as an ensemble, and make it ready to find arms and bars.
 
@@ -485,6 +427,8 @@ def load_segmenter(
         Pictures that go through a network at once.
     tta : bool
         Show each picture in the eight orientations of a square; see `Segmenter`.
+    engine : {"auto", "onnx", "openvino", "torch"}
+        What runs the networks; see `zoobot_3d.engines.choice.choose`.
 
     Returns
     -------
@@ -495,7 +439,8 @@ def load_segmenter(
     BundleError
         If a folder is not a bundle this version can use.
     ConfigError
-        If there is no bundle.
+        If there is no bundle, or the engine or device cannot be used.
     """
     paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
-    return Segmenter([load_bundle(path) for path in paths], device=device, batch_size=batch_size, tta=tta)
+    bundles = [open_bundle(path) for path in paths]
+    return Segmenter(bundles, device=device, batch_size=batch_size, tta=tta, engine=engine)

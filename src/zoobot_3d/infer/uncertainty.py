@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 __all__ = ["N_SYMMETRIES", "Answer", "combine", "over_symmetries", "symmetry", "undo_symmetry"]
 
@@ -27,19 +25,19 @@ class Answer(NamedTuple):
 
     Attributes
     ----------
-    mean : Tensor
+    mean : numpy.ndarray
         (B, class, S, S): the fraction of volunteers.
-    spread : Tensor or None
+    spread : numpy.ndarray or None
         Of the same shape: variance of the fraction over views of the picture; None if there was one view.
-    own : Tensor or None
+    own : numpy.ndarray or None
         Of the same shape: variance of the fraction that the network itself predicts; None if it predicts none.
     """
 
-    mean: Tensor
-    spread: Tensor | None = None
-    own: Tensor | None = None
+    mean: NDArray[Any]
+    spread: NDArray[Any] | None = None
+    own: NDArray[Any] | None = None
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Answer:
+    def map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Answer:
         """Change every map that there is."""
         return Answer(*(maps if maps is None else change(maps) for maps in self))  # type: ignore[arg-type]
 
@@ -47,28 +45,30 @@ class Answer(NamedTuple):
     def join(cls, answers: Sequence[Answer]) -> Answer:
         """Make one batch of answers of the same network to several."""
         columns = zip(*answers, strict=True)
-        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+        return cls(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
 
 
-def symmetry(maps: Tensor, index: int) -> Tensor:
+def symmetry(maps: NDArray[Any], index: int) -> NDArray[Any]:
     """Turn maps (..., S, S) by ``index % 4`` quarters, after mirroring them if ``index`` is 4 or more."""
-    return torch.rot90(maps.flip(-1) if index >= 4 else maps, index % 4, (-2, -1))
+    return np.rot90(maps[..., ::-1] if index >= 4 else maps, index % 4, (-2, -1))
 
 
-def undo_symmetry(maps: Tensor, index: int) -> Tensor:
+def undo_symmetry(maps: NDArray[Any], index: int) -> NDArray[Any]:
     """Turn maps back to how they were before `symmetry`."""
-    turned = torch.rot90(maps, -(index % 4), (-2, -1))
-    return turned.flip(-1) if index >= 4 else turned
+    turned = np.rot90(maps, -(index % 4), (-2, -1))
+    return turned[..., ::-1] if index >= 4 else turned
 
 
-def over_symmetries(network: Callable[[Tensor], tuple[Tensor, Tensor | None]], views: Tensor) -> Answer:
+def over_symmetries(
+    network: Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any] | None]], views: NDArray[Any]
+) -> Answer:
     """Ask a network about a picture in its eight orientations, all in one batch.
 
     Parameters
     ----------
     network : callable
         (B, 3, S, S) to the fraction (B, class, S, S) and its own variance, or None.
-    views : Tensor
+    views : numpy.ndarray
         (B, 3, S, S); `N_SYMMETRIES` times as many go through the network at once.
 
     Returns
@@ -76,15 +76,15 @@ def over_symmetries(network: Callable[[Tensor], tuple[Tensor, Tensor | None]], v
     Answer
         Mean fraction, variance of the eight fractions, and mean own variance, each after turning back.
     """
-    fraction, own = network(torch.cat([symmetry(views, index) for index in range(N_SYMMETRIES)]))
+    fraction, own = network(np.concatenate([symmetry(views, index) for index in range(N_SYMMETRIES)]))
     fractions = _turned_back(fraction)
-    spread = fractions.var(0, correction=0)
+    spread = fractions.var(0)
     return Answer(fractions.mean(0), spread, None if own is None else _turned_back(own).mean(0))
 
 
-def _turned_back(maps: Tensor) -> Tensor:
+def _turned_back(maps: NDArray[Any]) -> NDArray[Any]:
     """Turn a batch of eight orientations back: (8 B, ...) to (8, B, ...)."""
-    return torch.stack([undo_symmetry(part, index) for index, part in enumerate(maps.chunk(N_SYMMETRIES))])
+    return np.stack([undo_symmetry(part, index) for index, part in enumerate(np.split(maps, N_SYMMETRIES))])
 
 
 def combine(

@@ -114,7 +114,7 @@ class LocalContrast(nn.Module):
         coarse = functional.avg_pool2d(grey, 2)
         contrasts = []
         for window in self.windows:
-            radius = max(1, round(window * coarse.shape[-1] / 2))
+            radius = max(1, round(window * int(coarse.shape[-1]) / 2))
             mean = coarse
             for along_rows, along_columns in ((radius, 0), (0, radius)) * 2:
                 kernel = (2 * along_rows + 1, 2 * along_columns + 1)

@@ -1,0 +1,59 @@
+"""OpenVINO on the CPU, in float32 or, where the CPU has it, bfloat16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoobot_3d.engines.graph import PICTURES, RAW, VOTES
+from zoobot_3d.engines.threads import usable_cores
+from zoobot_3d.errors import ConfigError
+
+__all__ = ["OpenVinoEngine"]
+
+
+class OpenVinoEngine:
+    """Runs a model of `zoobot_3d.engines.graph.with_weights`.
+
+    Parameters
+    ----------
+    model : bytes
+        The model.
+    precision : {"f32", "bf16"}
+        Of the arithmetic.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be run.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, model: bytes, precision: str = "f32") -> None:
+        import openvino
+
+        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": usable_cores()}
+        try:
+            core = openvino.Core()
+            self._compiled = core.compile_model(core.read_model(model, b""), "CPU", settings)
+            self._outputs = {name: port for port in self._compiled.outputs for name in port.get_names()}
+        except Exception as error:
+            raise ConfigError(f"cannot be run by OpenVINO ({' '.join(str(error).split())[:200]})") from None
+
+    def raw(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return raw output (B, out_channels, S, S) for pictures (B, 3, S, S) in 0-1."""
+        return self._run(RAW, views)
+
+    def concentrations(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the vote head says, (B, answers)."""
+        return self._run(VOTES, views)
+
+    def _run(self, output: str, views: NDArray[np.float32]) -> Any:
+        try:
+            return np.array(self._compiled({PICTURES: views})[self._outputs[output]])
+        except Exception as error:
+            raise ConfigError(f"cannot be run by OpenVINO ({' '.join(str(error).split())[:200]})") from None

@@ -1,0 +1,77 @@
+"""Every engine says the same of the same pictures, and no graph reaches outside its bundle."""
+
+import importlib.util
+import shutil
+
+import numpy as np
+import pytest
+
+import zoobot_3d
+from zoobot_3d.engines.graph import check_graph
+from zoobot_3d.errors import BundleError, ConfigError
+from zoobot_3d.infer.bundle import upgrade_bundle
+
+ENGINES = [
+    "onnx",
+    *(["openvino"] if importlib.util.find_spec("openvino") else []),
+]
+LIMIT = 1 / 255
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("tta", [False, True])
+def test_engines_agree_with_torch(engine, tta, examples):
+    files = sorted(examples.rglob("*.jpg"))[:3]
+    assert files
+    pictures = [zoobot_3d.read_picture(file) for file in files]
+    pictures = [picture[: min(picture.shape[:2]), : min(picture.shape[:2])] for picture in pictures]
+    for one, other in zip(
+        zoobot_3d.load_segmenter(engine="torch", device="cpu", tta=tta).segment_batch(pictures),
+        zoobot_3d.load_segmenter(engine=engine, tta=tta).segment_batch(pictures),
+        strict=True,
+    ):
+        assert one.max() > 0
+        assert np.abs(one - other).max() < LIMIT
+
+
+def test_a_bundle_without_a_graph_runs_with_torch_and_is_upgraded(tiny_bundle, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tiny_bundle, old)
+    (old / "network.onnx").unlink()
+    assert zoobot_3d.load_segmenter(old).engine == "torch"
+    with pytest.raises(ConfigError, match="upgrade-bundle"):
+        zoobot_3d.load_segmenter(old, engine="onnx")
+    upgrade_bundle(old)
+    assert zoobot_3d.load_segmenter(old, engine="onnx").engine == "onnx"
+
+
+def test_a_graph_that_names_a_file_is_refused(tiny_bundle, tmp_path):
+    import onnx
+
+    hostile = tmp_path / "hostile"
+    shutil.copytree(tiny_bundle, hostile)
+    model = onnx.load(hostile / "network.onnx", load_external_data=False)
+    tensor = model.graph.initializer.add(name="stolen", data_type=1, dims=[4], data_location=1)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    (hostile / "network.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match="keeps data in other files"):
+        zoobot_3d.load_segmenter(hostile, engine="onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0\0ORTM rest", b"..location.."])
+def test_what_is_no_graph_of_ours(content):
+    with pytest.raises(ConfigError):
+        check_graph(content)
+
+
+def test_garbage_and_unknown_operators_are_refused(tiny_bundle, tmp_path):
+    import onnx
+
+    for name in ("garbage", "operator"):
+        bad = tmp_path / name
+        shutil.copytree(tiny_bundle, bad)
+        model = onnx.load(bad / "network.onnx")
+        model.graph.node[0].op_type = "RunThis"
+        (bad / "network.onnx").write_bytes(b"garbage" if name == "garbage" else model.SerializeToString())
+        with pytest.raises(BundleError, match="cannot be run by ONNX Runtime"):
+            zoobot_3d.load_segmenter(bad, engine="onnx")
