@@ -91,7 +91,8 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     -------
     Plan
         New galaxies get new shards, under the numbers that are free; others stay where they are. Those whose position
-        is known go by HEALPix pixel, so that a shard is one part of the sky; the others follow in their order.
+        is known go by HEALPix pixel, so that a shard is one part of the sky; the others follow. Within a shard they keep
+        the order of the input, so that a table that fits in one shard comes back as it was.
     """
     stems = {name: stem for name, stem in zip(before["id"], before["file_stem"], strict=True) if stem}
     galaxies = stamped(_with_earlier_names(galaxies, before), stems)
@@ -103,7 +104,7 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     known = differs & (old["stamp"].to_numpy() != "")
     again = differs | failed
     return Plan(
-        [*_again(galaxies[again], old["shard"].to_numpy()[again]), *_new(_by_sky(galaxies[is_new]), taken, shard_size)],
+        [*_again(galaxies[again], old["shard"].to_numpy()[again]), *_new(galaxies[is_new], taken, shard_size)],
         int((~is_new & ~again).sum()),
         before.set_index("id")[["stamp", "error"]],
         int((known & ~failed).sum()),
@@ -120,22 +121,22 @@ def _again(galaxies: pd.DataFrame, home: NDArray[Any]) -> Iterator[tuple[int, pd
         yield int(number), galaxies[shards == number]
 
 
-def _by_sky(galaxies: pd.DataFrame) -> pd.DataFrame:
-    """Sort galaxies by HEALPix pixel, those without a position last; equal ones keep their order."""
+def _sky_order(galaxies: pd.DataFrame) -> NDArray[np.intp]:
+    """Order galaxies by HEALPix pixel, those without a position last; equal ones keep their order."""
     ra, dec = (galaxies[name].to_numpy(np.float64) for name in ("ra", "dec"))
     known = np.isfinite(ra) & np.isfinite(dec)
     pixels = np.full(len(galaxies), _SKY.npix)
     pixels[known] = _SKY.lonlat_to_healpix(ra[known] * units.deg, dec[known] * units.deg)
-    return galaxies.iloc[np.argsort(pixels, kind="stable")]
+    return np.argsort(pixels, kind="stable")
 
 
 def _new(galaxies: pd.DataFrame, taken: set[int], shard_size: int) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield new shards under the numbers that are free."""
-    number = 0
+    """Yield new shards, each a part of the sky, under the numbers that are free."""
+    number, order = 0, _sky_order(galaxies)
     for start in range(0, len(galaxies), shard_size):
         while number in taken:
             number += 1
-        yield number, galaxies.iloc[start : start + shard_size]
+        yield number, galaxies.iloc[np.sort(order[start : start + shard_size])]
         number += 1
 
 
