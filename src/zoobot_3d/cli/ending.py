@@ -30,6 +30,10 @@ _DISK_NAMES = (
 _DISK = {getattr(errno, name) for name in _DISK_NAMES.split() if hasattr(errno, name)}
 
 
+_OF_TRAINING = {"torch", "pytorch_lightning", "torchmetrics", "tensorboard", "onnx"}
+"""What the extra ``train`` installs."""
+
+
 def status_of(error: BaseException, command: str, stopped: str) -> int | None:
     """Tell in one line what ended a command, and return the exit status.
 
@@ -45,8 +49,8 @@ def status_of(error: BaseException, command: str, stopped: str) -> int | None:
     Returns
     -------
     int or None
-        128 + the signal that stopped it; 2 after a mistake or where the disk is at fault; 0 if the reader of its output
-        has seen enough. None for a bug, of which nothing is told.
+        128 + the signal that stopped it; 2 after a mistake, where the disk is at fault, or where a package is missing;
+        0 if the reader of its output has seen enough. None for a bug, of which nothing is told.
     """
     name = f"zoobot3d {command}".strip()
     signum = _signal_behind(error)
@@ -57,6 +61,9 @@ def status_of(error: BaseException, command: str, stopped: str) -> int | None:
         return 128 + signum
     if isinstance(error, Zoobot3DError):
         print(f"zoobot3d: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _OF_TRAINING:
+        print(f"{name}: needs {error.name}; pip install 'zoobot-3d[train]'", file=sys.stderr)
         return 2
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

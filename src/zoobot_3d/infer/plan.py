@@ -91,8 +91,8 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     -------
     Plan
         New galaxies get new shards, under the numbers that are free; others stay where they are. Those whose position
-        is known go by HEALPix pixel, so that a shard is one part of the sky; the others follow. Within a shard they keep
-        the order of the input, so that a table that fits in one shard comes back as it was.
+        is known go by HEALPix pixel, so that a shard is one part of the sky; the others follow. Within a shard they
+        keep the order of the input, so that a table that fits in one shard comes back as it was.
     """
     stems = {name: stem for name, stem in zip(before["id"], before["file_stem"], strict=True) if stem}
     galaxies = stamped(_with_earlier_names(galaxies, before), stems)
