@@ -176,7 +176,13 @@ def test_interrupted_and_resumed_is_as_never_interrupted(trained, tmp_path, monk
     assert history(tmp_path / "after") == history(whole)
     found, expected = without_logs(tmp_path / "after"), without_logs(whole)
     assert set(found) == {
-        *("bundle/bundle.json", "bundle/weights.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *(
+            "bundle/bundle.json",
+            "bundle/weights.safetensors",
+            "bundle/network.onnx",
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+        ),
         *("config.yaml", "metrics.json"),
     }
     differ = {name for name in expected if found[name] != expected[name]}
@@ -204,7 +210,13 @@ def test_galaxies_left_out_before_an_interruption_are_listed(tmp_path, monkeypat
     settings = config(catalog)
     train(settings, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-    for name in ("bundle/bundle.json", "bundle/weights.safetensors", "metrics.json", "failed.csv"):
+    for name in (
+        "bundle/bundle.json",
+        "bundle/weights.safetensors",
+        "bundle/network.onnx",
+        "metrics.json",
+        "failed.csv",
+    ):
         (tmp_path / "cut" / name).unlink()
     train(settings, tmp_path / "cut")
     assert without_logs(tmp_path / "cut") == without_logs(tmp_path / "whole")
