@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: needs no torch, and runs depthwise convolutions several times as fast."""
+"""ONNX Runtime on the CPU: needs no torch, and is faster than it (``benchmarks/engines.py``)."""
 
 from __future__ import annotations
 
