@@ -18,7 +18,7 @@ test: $(VENV)/.dev-installed
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell
+	$(BIN)/codespell $$(git ls-files)
 
 types: $(VENV)/.dev-installed
 	$(BIN)/mypy
