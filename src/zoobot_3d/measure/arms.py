@@ -1,6 +1,7 @@
 """Spiral arms: pitch angle, hand, extent and width of each, and what they have in common.
 
-Works on one array of fractions and its pixel grid. The ridges come from `zoobot_3d.measure.ridges`.
+Works on one array of fractions and its pixel grid. The ridges come from `zoobot_3d.measure.ridges`, and the
+spirals fitted to them from `zoobot_3d.measure.spirals`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from zoobot_3d.errors import GridError
 from zoobot_3d.measure.disk import FACE_ON, Disk
 from zoobot_3d.measure.flags import bits
-from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, Spiral, fit_spiral, polar_map, trace_ridges
+from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, polar_map, trace_ridges
+from zoobot_3d.measure.spirals import Spiral, fit_spiral
 from zoobot_3d.sky.grid import PixelGrid
 
 __all__ = ["ARM_LEVEL", "WINDINGS", "Arm", "Arms", "measure_arms"]
