@@ -1,5 +1,6 @@
 """Every engine says the same of the same pictures, and no graph reaches outside its bundle."""
 
+import dataclasses
 import importlib.util
 import shutil
 
@@ -32,6 +33,48 @@ def test_engines_agree_with_torch(engine, tta, examples):
     ):
         assert one.max() > 0
         assert np.abs(one - other).max() < LIMIT
+
+
+def small_bundle(folder, network, loss_name, seed, temperature, votes=()):
+    """An untrained bundle, but with batch statistics and a temperature that are not the neutral ones."""
+    import torch
+
+    from zoobot_3d.infer.bundle import BundleInfo, save_bundle
+    from zoobot_3d.networks import build_model
+    from zoobot_3d.networks.losses import build_loss
+
+    torch.manual_seed(seed)
+    loss = build_loss(loss_name)
+    options = {"widths": [8, 8, 8, 8]} | ({"depths": [1, 1, 1, 1]} if network == "fast_unet" else {})
+    model = build_model(network, loss.out_channels, initial_raw=loss.initial_raw, vote_answers=len(votes), **options)
+    model.train()(torch.rand(8, 3, 64, 64))
+    info = BundleInfo(network, model.options, loss.out_channels, loss_name, 64, 0.8)
+    return save_bundle(folder, model.eval(), dataclasses.replace(info, temperature=temperature, votes=votes))
+
+
+VOTES = ("bar-dr5_strong", "bar-dr5_weak", "bar-dr5_no")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("network", ["fast_unet", "mobile_unet"])
+def test_ensembles_temperatures_uncertainty_and_votes_agree_with_torch(engine, network, tmp_path):
+    bundles = [
+        small_bundle(tmp_path / "a", network, "beta_binomial", 1, (2.0, 0.5), VOTES),
+        small_bundle(tmp_path / "b", network, "beta_binomial", 2, (0.7, 1.5)),
+    ]
+    pictures = list(np.random.default_rng(0).integers(0, 255, (3, 96, 96, 3), dtype=np.uint8))
+    torch_says = zoobot_3d.load_segmenter(bundles, engine="torch", device="cpu", tta=True)
+    says = zoobot_3d.load_segmenter(bundles, engine=engine, tta=True)
+    for picture in pictures:
+        for one, other in zip(
+            torch_says.segment_with_uncertainty(picture), says.segment_with_uncertainty(picture), strict=True
+        ):
+            assert one.std() > 0
+            assert np.abs(one - other).max() < LIMIT
+    expected, found = torch_says.vote_fractions(pictures), says.vote_fractions(pictures)
+    assert list(found) == list(expected) and len(found) == 3
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=LIMIT)
 
 
 def test_a_bundle_without_a_graph_runs_with_torch_and_is_upgraded(tiny_bundle, tmp_path):
