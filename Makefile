@@ -12,8 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/zoobot3d demo --out demo
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest tests/learn/test_distributed.py  # several processes learn: in a fresh one, as workers have crashed here
-	$(BIN)/python -m pytest -n auto --ignore tests/learn/test_distributed.py
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

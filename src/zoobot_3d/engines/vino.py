@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from zoobot_3d.engines.threads import usable_cores
 from zoobot_3d.errors import ConfigError
 
 __all__ = ["OpenVinoEngine"]
+
+
+@functools.cache
+def _core() -> Any:
+    """Return the one core of this process, which is never let go.
+
+    Processes in which cores came and went have died of a segmentation fault later on, in training (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoEngine:
@@ -27,11 +39,9 @@ class OpenVinoEngine:
     device = "cpu"
 
     def __init__(self, model: bytes) -> None:
-        import openvino
-
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_cores()}
         try:
-            core = openvino.Core()
+            core = _core()
             self._compiled = core.compile_model(core.read_model(model, b""), "CPU", settings)
             self._outputs = {name: port for port in self._compiled.outputs for name in port.get_names()}
         except Exception as error:
