@@ -133,7 +133,7 @@ def test_masks_of_a_run_follow_its_rows(pictures, segmenter, tmp_path):
 
 def test_one_folder_holds_one_kind_of_masks(out, pictures, segmenter, tmp_path):
     export_masks(out, "fits", out=tmp_path / "files")
-    with pytest.raises(ConfigError, match="holds fits masks of another prediction or threshold; choose another --out"):
+    with pytest.raises(ConfigError, match="holds fits files of another threshold; choose another --out"):
         export_masks(out, "fits", out=tmp_path / "files", threshold=0.2)
     predict(list_galaxies(pictures), segmenter, tmp_path / "second")
     with pytest.raises(ConfigError, match="another prediction"):
@@ -155,7 +155,7 @@ def test_binary_masks(out, capsys):
     masks = next(masks for row, masks in read_masks(out, outside=np.nan) if row["id"] == "a")
     level = float(np.nanmedian(masks[1]))
     assert cli.main(["export", str(out), "--format", "fits", "--threshold", repr(level)]) == 0
-    assert "masks of 3 galaxies written, 0 were there, 1 galaxies have no masks" in capsys.readouterr().out
+    assert "files of 3 galaxies written, 0 were there, 1 galaxies have no masks" in capsys.readouterr().out
     with fits.open(out / f"masks_{level:g}" / "a_masks.fits") as hdus:
         found = hdus["BAR"].data[::-1]
         assert hdus["BAR"].header["THRESHLD"] == level

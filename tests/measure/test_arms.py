@@ -145,3 +145,14 @@ def test_sigma_adds_to_the_error():
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(GridError, match="does not lie on a grid"):
         measure_arms(np.zeros((10, 10), np.float32), GRID)
+
+
+def test_without_a_pixel_scale_only_lengths_are_missing():
+    mask = spiral(200, 18, inclination=40, pa=60)
+    disk = Disk(40, 60, 3, 3)
+    with_scale, without = (measure_arms(mask, PixelGrid((200, 200), scale), disk=disk) for scale in (0.3, np.nan))
+    assert without.n_arms == with_scale.n_arms == 2 and without.hand == with_scale.hand
+    assert (without.pitch, without.pitch_err) == pytest.approx((with_scale.pitch, with_scale.pitch_err))
+    for one, other in zip(with_scale.arms, without.arms, strict=True):
+        assert np.isnan([other.length, other.width, other.r_inner]).all() and one.length > 10
+        assert (other.pitch, other.turn, other.angle_inner) == (one.pitch, one.turn, one.angle_inner)

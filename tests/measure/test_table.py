@@ -1,4 +1,3 @@
-import json
 import os
 
 import numpy as np
@@ -11,11 +10,10 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import zoobot_3d.measure.table as table_module
-from shapes import rectangle, spiral
+from made_predictions import SCALE, SIZE, masks_of, write_prediction
 from zoobot_3d.cli import main
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
-from zoobot_3d.infer.shards import ShardLog, write_shard
-from zoobot_3d.io import encode_mask_png, write_jpeg, write_mask_fits
+from zoobot_3d.io import write_mask_fits
 from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS
 from zoobot_3d.measure.flags import decode_flags
 from zoobot_3d.measure.galaxy import kpc_per_arcsec
@@ -23,37 +21,7 @@ from zoobot_3d.measure.table import MeasureOptions, arms_path, measure_table, re
 from zoobot_3d.simulate.galaxies import draw_galaxy, render
 from zoobot_3d.sky.grid import PixelGrid
 
-SIZE, SCALE = 200, 0.3
 FLAT = MeasureOptions(isophotes=False)
-
-
-def masks_of(pa: float) -> np.ndarray:
-    """Two arms of 20 deg, and a bar of 60 px at a position angle."""
-    return np.stack([spiral(SIZE, 20, radii=(32, 85), starts=(pa, pa + 180)), rectangle(SIZE, 60, 14, pa)])
-
-
-def write_prediction(folder, angles: dict[str, float], *, failed: tuple[str, ...] = (), ratio: float = 1.0):
-    """A folder as `predict` writes it, of two galaxies a shard."""
-    log = ShardLog(folder)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"bundle": "made", "pictures": "."}))
-    rows = []
-    for name, pa in angles.items():
-        masks = masks_of(pa)
-        y, x = np.indices((SIZE, SIZE)) - (SIZE - 1) / 2
-        disk = 200 * np.exp(-np.hypot(x, y / ratio) / 25)  # the major axis points west: 90 deg
-        write_jpeg(folder / "images" / f"{name}.jpg", np.repeat(disk.astype(np.uint8)[..., None], 3, axis=2))
-        bad = name in failed
-        row = {"id": name, "path": f"images/{name}.jpg", "error": "the picture is cut" if bad else None}
-        row |= {"warning": None, "ra": 150.0, "dec": 2.0, "height": SIZE, "width": SIZE, "pixscale": SCALE}
-        row |= {"field_top": 0, "field_left": 0, "field_height": SIZE, "field_width": SIZE, "file_stem": name}
-        row |= {
-            f"{c}_mask_png": None if bad else encode_mask_png(m) for c, m in zip(("spiral", "bar"), masks, strict=True)
-        }
-        rows.append(row)
-    for number in range(0, len(rows), 2):
-        write_shard(log, number // 2, pd.DataFrame(rows[number : number + 2]).assign(stamp=str(number)), {})
-    return folder
 
 
 @pytest.fixture

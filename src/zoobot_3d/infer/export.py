@@ -14,12 +14,12 @@ import pandas as pd
 from zoobot_3d.compute.batch import remove_leftovers
 from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.infer.mask_files import MaskRecord, mask_names, remove_masks, save_masks
+from zoobot_3d.infer.mask_files import FileRecord, Files, MaskFiles
 from zoobot_3d.infer.predictions import has_sigma, masks_of_shard, read_run
 from zoobot_3d.infer.rows import SIGMA_FULL
 from zoobot_3d.infer.shards import checked_shards, start_date
 
-__all__ = ["MASKS", "ExportSummary", "export_masks", "write_missing"]
+__all__ = ["MASKS", "ExportSummary", "export_files", "export_masks", "write_missing"]
 
 MASKS = "masks"
 """Subfolder of a prediction for mask files."""
@@ -50,7 +50,7 @@ class ExportSummary:
     def __str__(self) -> str:
         """Say how many, and why not."""
         lines = [
-            f"{self.out}: masks of {self.written:,} galaxies written, {self.skipped:,} were there, "
+            f"{self.out}: files of {self.written:,} galaxies written, {self.skipped:,} were there, "
             f"{self.without:,} galaxies have no masks"
         ]
         lines += [f"  {name}: {reason}" for name, reason in list(self.failed.items())[:10]]
@@ -97,39 +97,49 @@ def export_masks(
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise ConfigError(f"--threshold {threshold:g}: give a fraction of volunteers above 0 and up to 1, such as 0.2")
-    next(checked_shards(predictions))  # nothing is made if there are none
+    files = MaskFiles(kind, threshold, has_sigma(predictions) and threshold is None, _told(predictions))
     default = MASKS if threshold is None else f"{MASKS}_{threshold:g}"
-    folder = Path(out) if out is not None else Path(predictions) / default
+    return export_files(predictions, files, Path(out) if out is not None else Path(predictions) / default, progress)
+
+
+def export_files(
+    predictions: str | os.PathLike[str], files: Files, folder: Path, progress: Callable[[int], None] | None = None
+) -> ExportSummary:
+    """Write files of any kind from the shards of a prediction; those that are there are left alone.
+
+    Raises
+    ------
+    BadFileError
+        If there are no shards, one is damaged, or nothing can be written.
+    ConfigError
+        If the folder holds files of this kind that were made otherwise.
+    """
+    next(checked_shards(predictions))  # nothing is made if there are none
     with folder_lock(folder, "an export of masks"):
         try:
-            return write_missing(folder, predictions, kind, threshold, progress)
+            return write_missing(predictions, files, folder, progress)
         except OSError as error:
             raise BadFileError(folder, error.strerror or str(error), "make space or choose another folder") from None
 
 
+def _told(predictions: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what made a prediction, and when."""
+    return (read_run(predictions) or {}) | {"date": start_date(Path(predictions))}
+
+
 def write_missing(
-    folder: Path,
-    predictions: str | os.PathLike[str],
-    kind: str,
-    threshold: float | None = None,
-    progress: Callable[[int], None] | None = None,
+    predictions: str | os.PathLike[str], files: Files, folder: Path, progress: Callable[[int], None] | None = None
 ) -> ExportSummary:
-    """Do the work of `export_masks` in a folder that is locked."""
+    """Do the work of `export_files` in a folder that is locked."""
     remove_leftovers(folder)
-    sigma = has_sigma(predictions) and threshold is None
-    record = MaskRecord(folder, predictions, kind, threshold, sigma)
-    run = (read_run(predictions) or {}) | {"date": start_date(Path(predictions))}
-    return _Export(folder, record, run, kind, threshold, sigma).of(predictions, progress or (lambda _: None))
+    return _Export(folder, FileRecord(folder, predictions, files), files).of(predictions, progress or (lambda _: None))
 
 
 @dataclass(frozen=True)
 class _Export:
     folder: Path
-    record: MaskRecord
-    run: dict[str, Any]
-    kind: str
-    threshold: float | None
-    sigma: bool
+    record: FileRecord
+    files: Files
 
     def of(self, predictions: str | os.PathLike[str], progress: Callable[[int], None]) -> ExportSummary:
         """Write what is missing, a shard at a time."""
@@ -143,13 +153,13 @@ class _Export:
             missing = {
                 str(name)
                 for name, stem in zip(good["id"], good["file_stem"], strict=True)
-                if not current or not there.issuperset(mask_names(str(stem), self.kind, self.sigma))
+                if not current or not there.issuperset(self.files.names(str(stem)))
             }
             progress(len(rows) - len(missing))
             if missing:
                 failed |= self._write(shard, missing, progress)
             if not current:
-                remove_masks(self.folder, rows.loc[rows["error"].notna(), "file_stem"], self.kind)
+                self.record.remove(rows.loc[rows["error"].notna(), "file_stem"])
                 self.record.note(shard.name, checksum)
             written += len(missing)
             skipped += len(good) - len(missing)
@@ -159,9 +169,9 @@ class _Export:
     def _write(self, shard: Path, ids: set[str], progress: Callable[[int], None]) -> dict[str, str]:
         """Write the files of some galaxies of a shard; return why some could not be written."""
         failed = {}
-        for row, masks, *sigma in masks_of_shard(shard, ids, "mask", *(("sigma",) if self.sigma else ())):
+        for row, masks, *sigma in masks_of_shard(shard, ids, "mask", *(("sigma",) if self.files.sigma else ())):
             deviations = sigma[0] * np.float32(SIGMA_FULL) if sigma else None
-            if problem := save_masks(self.folder, row, (masks, deviations), self.run, self.kind, self.threshold):
+            if problem := self.files.save(self.folder, row, masks, deviations):
                 failed[str(row["id"])] = problem
             progress(1)
         return failed

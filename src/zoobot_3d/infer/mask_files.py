@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from zoobot_3d.infer.rows import SIGMA_FULL
 from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["MaskFormat", "MaskRecord", "mask_names", "quantized", "remove_masks", "save_masks"]
+__all__ = ["FileRecord", "Files", "MaskFiles", "MaskFormat", "mask_names", "quantized", "save_masks"]
 
 MaskFormat = Literal["none", "png", "fits"]
 
@@ -40,11 +40,72 @@ def mask_names(stem: str, kind: str, sigma: bool) -> list[str]:
     return [f"{stem}_{end}.png" for end in ends]
 
 
-def remove_masks(folder: Path, stems: Iterable[str], kind: str) -> None:
-    """Remove mask files of galaxies that have no masks any more."""
-    for stem in stems:
-        for name in mask_names(stem, kind, sigma=True):
-            (folder / name).unlink(missing_ok=True)
+class Files(Protocol):
+    """Files of one kind, some for each galaxy of a prediction.
+
+    Attributes
+    ----------
+    kind : str
+        Their format; a folder may hold several.
+    sigma : bool
+        Whether they need standard deviations.
+    made : mapping
+        How they are made: those of one folder and kind are all made in the same way.
+    stamp : str
+        Of what they are made from beside the prediction; if it changes, they are written again.
+    """
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def sigma(self) -> bool: ...  # noqa: D102
+    @property
+    def made(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def stamp(self) -> str: ...  # noqa: D102
+
+    def names(self, stem: str) -> list[str]:
+        """Names of the files of a galaxy."""
+
+    def save(
+        self, folder: Path, row: Mapping[str, Any], masks: NDArray[np.float32], sigma: NDArray[np.float32] | None
+    ) -> str:
+        """Write the files of a galaxy; return why they could not be written, or nothing."""
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Masks as `Files`; see `save_masks`.
+
+    Attributes
+    ----------
+    kind : {"fits", "png", "npz"}
+    threshold : float or None
+    sigma : bool
+    run : mapping
+        What is written into headers.
+    """
+
+    kind: str
+    threshold: float | None
+    sigma: bool
+    run: Mapping[str, Any]
+    stamp: str = ""
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How they are made."""
+        return {"threshold": self.threshold, "sigma": self.sigma}
+
+    def names(self, stem: str) -> list[str]:
+        """Names of the files of a galaxy."""
+        return mask_names(stem, self.kind, self.sigma)
+
+    def save(
+        self, folder: Path, row: Mapping[str, Any], masks: NDArray[np.float32], sigma: NDArray[np.float32] | None
+    ) -> str:
+        """Write the files of a galaxy."""
+        return save_masks(folder, row, (masks, sigma), self.run, self.kind, self.threshold)
 
 
 def save_masks(
@@ -151,64 +212,55 @@ def quantized(masks: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return steps / np.float32(255)
 
 
-@dataclass(frozen=True)
-class _Made:
-    """How the files of a folder are made; all of one format are made in the same way."""
-
-    of: str
-    threshold: float | None
-    sigma: bool
-
-
-class MaskRecord:
-    """Which shards a folder's mask files are of, so that files of rows predicted anew are written anew.
+class FileRecord:
+    """Which shards a folder's files are of, so that files of rows predicted anew are written anew.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Of the mask files.
+        Of the files.
     predictions : path
         Folder of the prediction.
-    kind : {"fits", "png", "npz"}
-        Format.
-    threshold : float or None
-        Of binary masks.
-    sigma : bool
-        Whether standard deviations are written too.
+    files : Files
+        What is written.
 
     Raises
     ------
     ConfigError
-        If the folder holds files of this format that were made otherwise.
+        If the folder holds files of this kind that were made otherwise.
     """
 
     NAME = ".masks.json"
 
-    def __init__(
-        self, folder: Path, predictions: str | os.PathLike[str], kind: str, threshold: float | None, sigma: bool
-    ) -> None:
-        self.folder, self.kind = folder, kind
+    def __init__(self, folder: Path, predictions: str | os.PathLike[str], files: Files) -> None:
+        self.folder, self.files = folder, files
         of = os.path.relpath(os.path.realpath(predictions), os.path.realpath(folder))
-        self._made = _Made(of, threshold, sigma)
+        self._made = {"of": of, **files.made}
         self._told = _read_json(folder / self.NAME)
-        before = self._told.get(kind)
+        before = self._told.get(files.kind)
         self._shards: dict[str, str] = {}
         if isinstance(before, dict) and isinstance(before.get("shards"), dict):
             self._shards = before["shards"]
-            if before.get("made") != vars(self._made):
-                raise ConfigError(
-                    f"{folder}: holds {kind} masks of another prediction or threshold; choose another --out"
-                )
+            told = before["made"] if isinstance(before.get("made"), dict) else {}
+            if differs := [name for name, value in self._made.items() if name not in told or told[name] != value]:
+                words = ", ".join("prediction" if name == "of" else name for name in differs)
+                raise ConfigError(f"{folder}: holds {files.kind} files of another {words}; choose another --out")
 
     def is_current(self, shard: str, checksum: str) -> bool:
         """Tell whether the files of a shard were written from its present content."""
-        return self._shards.get(shard) == checksum
+        return self._shards.get(shard) == checksum + self.files.stamp
 
     def note(self, shard: str, checksum: str) -> None:
         """Write down that all files of a shard are written."""
-        self._shards[shard] = checksum
-        self._told[self.kind] = {"made": vars(self._made), "shards": dict(sorted(self._shards.items()))}
+        self._shards[shard] = checksum + self.files.stamp
+        self._told[self.files.kind] = {"made": self._made, "shards": dict(sorted(self._shards.items()))}
         io.write_atomic(self.folder / self.NAME, json.dumps(self._told, sort_keys=True, indent=1))
+
+    def remove(self, stems: Iterable[str]) -> None:
+        """Remove the files of galaxies that have no masks any more."""
+        for stem in stems:
+            for name in self.files.names(stem):
+                (self.folder / name).unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

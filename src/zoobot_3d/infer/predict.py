@@ -27,7 +27,7 @@ from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
 from zoobot_3d.infer.export import MASKS, write_missing
 from zoobot_3d.infer.field import FIELDS, Field
-from zoobot_3d.infer.mask_files import MaskFormat, MaskRecord, quantized, remove_masks, save_masks
+from zoobot_3d.infer.mask_files import FileRecord, MaskFiles, MaskFormat, quantized
 from zoobot_3d.infer.plan import known_rows, make_plan, replaced, with_stamps
 from zoobot_3d.infer.predictions import (
     has_sigma,
@@ -203,7 +203,7 @@ class _Run:
         self.told: dict[str, Any] = {}
         self.date = ""
         self.log = ShardLog(folder)
-        self.record: MaskRecord | None = None
+        self.record: FileRecord | None = None
 
     def of(self, galaxies: pd.DataFrame, shard_size: int) -> PredictSummary:
         """Find out what is to be done, do it, and count."""
@@ -214,7 +214,8 @@ class _Run:
         self.progress(plan.kept)
         if self.masks != "none":
             remove_leftovers(self.folder / MASKS)
-            self.record = MaskRecord(self.folder / MASKS, self.folder, self.masks, None, self.uncertainty)
+            files = MaskFiles(self.masks, None, self.uncertainty, self.told | {"date": self.date})
+            self.record = FileRecord(self.folder / MASKS, self.folder, files)
         reasons: Counter[str] = Counter()
         predicted = repaired = 0
         with ThreadPoolExecutor(self.threads) as pool:
@@ -233,7 +234,9 @@ class _Run:
             raise Zoobot3DError(
                 f"none of {len(galaxies)} galaxies could be predicted; most often: {most}; see {self.folder}"
             )
-        unwritten = len(write_missing(self.folder / MASKS, self.folder, self.masks).failed) if self.record else 0
+        unwritten = 0
+        if self.record is not None:
+            unwritten = len(write_missing(self.folder, self.record.files, self.folder / MASKS).failed)
         return PredictSummary(
             predicted,
             reasons.total(),
@@ -299,8 +302,7 @@ class _Run:
         notes |= {"sigma_full": str(SIGMA_FULL)} if self.uncertainty else {}
         write_shard(self.log, number, replaced(earlier, fresh), notes)
         if self.record is not None and has_files:
-            failed = [record["file_stem"] for record in records if record["error"] is not None]
-            remove_masks(self.folder / MASKS, failed, self.masks)
+            self.record.remove(record["file_stem"] for record in records if record["error"] is not None)
             self.record.note(name, self.log.checksum(name))
 
     def _records(self, rows: list[Any], pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
@@ -324,13 +326,11 @@ class _Run:
                     continue
                 record = success_row(row, galaxy, *answer)
                 records.append(record)
-                if self.masks != "none":
+                if self.record is not None:
                     mask, sigma, _ = answer
                     planes = quantized(mask), None if sigma is None else quantized(sigma / SIGMA_FULL) * SIGMA_FULL
-                    run = self.told | {"date": self.date}
-                    writing.append(
-                        (record, pool.submit(save_masks, self.folder / MASKS, record, planes, run, self.masks))
-                    )
+                    save = self.record.files.save
+                    writing.append((record, pool.submit(save, self.folder / MASKS, record, *planes)))
             self.progress(len(batch))
         for record, future in writing:
             if problem := future.result():

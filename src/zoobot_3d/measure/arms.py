@@ -6,7 +6,7 @@ spirals fitted to them from `zoobot_3d.measure.spirals`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import cv2
@@ -20,7 +20,7 @@ from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, polar_map, trac
 from zoobot_3d.measure.spirals import Spiral, fit_spiral
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["ARM_LEVEL", "WINDINGS", "Arm", "Arms", "measure_arms"]
+__all__ = ["ARM_LEVEL", "WINDINGS", "Arm", "Arms", "measure_arms", "trace_arm"]
 
 Hand = Literal["S", "Z", ""]
 
@@ -197,18 +197,18 @@ def measure_arms(
     if highest < FAINTEST:
         return Arms(peak=highest, flags=bits("arms_faint" if highest >= LEAST_PEAK else "no_arms"))
     peak = float(np.percentile(lit, 98))
-    found = _arms_at(known, field, at, plane, bar_semi_major, ARM_LEVEL * peak, grid.pixscale)
+    found = _arms_at(known, field, at, plane, bar_semi_major, ARM_LEVEL * peak)
     if found is None or not found[0]:
         closed = found is not None and found[1]
         return Arms(peak=peak, has_ring=closed, flags=bits("arms_untraced", *(["ring"] if closed else [])))
     arms, closed = found
     hand, pitch, pitch_err = _mean(arms)
-    swept = [_arms_at(known, field, at, plane, bar_semi_major, level * peak, grid.pixscale) for level in _SWEEP]
+    swept = [_arms_at(known, field, at, plane, bar_semi_major, level * peak) for level in _SWEEP]
     others = [other[0] for other in swept if other is not None and other[0]]
     changed = []
     for sign in (-1, 1) if sigma is not None else ():
         moved = np.clip(known + sign * np.nan_to_num(np.asarray(sigma, np.float32)), 0, 1)
-        other = _arms_at(moved, field, at, plane, bar_semi_major, ARM_LEVEL * peak, grid.pixscale)
+        other = _arms_at(moved, field, at, plane, bar_semi_major, ARM_LEVEL * peak)
         changed += [_mean(other[0])[1] - pitch] if other is not None and other[0] else []
     scatter = [_mean(other)[1] - pitch for other in others]
     parts = [
@@ -222,7 +222,7 @@ def measure_arms(
     is_cut = _is_cut(known, field, ARM_LEVEL * peak)
     flagged = {"arms_cut": is_cut, "arms_both_hands": len(own) < len(arms), "ring": closed}
     return Arms(
-        tuple(arms),
+        tuple(_scaled(arm, grid.pixscale) for arm in arms),
         pitch,
         float(np.sqrt(np.square(parts).sum())),
         hand,
@@ -232,6 +232,41 @@ def measure_arms(
         peak,
         bits(*(name for name, holds in flagged.items() if holds)),
     )
+
+
+def trace_arm(
+    pitch: float, hand: str, radii: tuple[float, float], angle_inner: float, disk: Disk = FACE_ON, *, count: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw the logarithmic spiral of an arm on the sky.
+
+    Parameters
+    ----------
+    pitch : float
+        Pitch angle, deg, above 0 and below 90.
+    hand : {"S", "Z"}
+        See `Arm`.
+    radii : tuple of float
+        Of its ends in the plane of the disk, inner first.
+    angle_inner : float
+        Angle of its inner end in the plane from the line of nodes, deg north through east.
+    disk : Disk
+        The plane; face-on by default.
+    count : int
+        Points; by default one for every 4 deg that it turns.
+
+    Returns
+    -------
+    dx, dy : numpy.ndarray
+        (count,) offsets from the centre to the west and to the south, in the unit of `radii`.
+    """
+    end = float(np.log(radii[1] / radii[0]))
+    slope = 1 / float(np.tan(np.radians(pitch)))
+    log_radius = np.linspace(0, end, count or max(8, int(np.degrees(end * slope) / 4) + 2))
+    radius, angle = (
+        radii[0] * np.exp(log_radius),
+        np.radians(angle_inner) + (1 if hand == "Z" else -1) * log_radius * slope,
+    )
+    return disk.to_sky(radius * np.cos(angle), radius * np.sin(angle))
 
 
 def _rms(values: list[float]) -> float:
@@ -247,10 +282,10 @@ def _of_disk(arms: list[Arm], disk: Disk) -> float:
     for other in disk.variants():
         pitches = []
         for arm in arms:
-            u = np.linspace(0, np.log(arm.r_outer / arm.r_inner), 40)
-            angle = np.radians(arm.angle_inner) + (1 if arm.hand == "Z" else -1) * u / np.tan(np.radians(arm.pitch))
-            x, y = other.to_plane(*disk.to_sky(np.exp(u) * np.cos(angle), np.exp(u) * np.sin(angle)))
-            slope = np.polyfit(np.log(np.hypot(x, y)), np.unwrap(np.arctan2(y, x)), 1, w=np.exp(u / 2))[0]
+            on_sky = trace_arm(arm.pitch, arm.hand, (arm.r_inner, arm.r_outer), arm.angle_inner, disk, count=40)
+            x, y = other.to_plane(*on_sky)
+            radius = np.hypot(x, y)
+            slope = np.polyfit(np.log(radius), np.unwrap(np.arctan2(y, x)), 1, w=np.sqrt(radius))[0]
             pitches.append(float(np.degrees(np.arctan2(1, abs(slope)))) - arm.pitch)
         changes.append(float(np.average(pitches, weights=weight)))
     return float(np.sqrt(np.square(changes).sum() / 2))  # each cause to both sides
@@ -271,9 +306,8 @@ def _arms_at(
     disk: Disk,
     bar_semi_major: float,
     level: float,
-    pixscale: float,
 ) -> tuple[list[Arm], bool] | None:
-    """Trace and fit the arms above a level; tell whether there is a ring. None if the mask is empty there."""
+    """Trace and fit the arms above a level, in px; tell whether there is a ring. None if the mask is empty there."""
     level = max(level, _LEAST_LEVEL)
     shown = np.where(mask >= 0.5 * level, mask, 0).astype(np.float32)
     inner = _BAR_REACH * bar_semi_major
@@ -286,12 +320,12 @@ def _arms_at(
         return None
     polar = PolarMap(polar.values[rows], polar.known[rows], polar.log_radius[rows])
     spirals = _spirals(polar, level)
-    candidates = [_described(spiral, pixscale) for spiral in spirals]
+    candidates = [_described(spiral) for spiral in spirals]
     arms, closed = [], _has_ring(polar, level)
     for arm in candidates:
         if np.radians(arm.pitch) < _RING_PITCH and np.radians(arm.turn) > _RING_TURN:
             closed = True
-        elif np.radians(arm.turn) >= _LEAST_TURN and _in_px(arm.length, pixscale) >= _LEAST_LENGTH * outer:
+        elif np.radians(arm.turn) >= _LEAST_TURN and arm.length >= _LEAST_LENGTH * outer:
             arms.append(arm)
     if arms:
         strongest = max(arm.length * arm.height for arm in arms)
@@ -341,10 +375,6 @@ def _overlap(spiral: Spiral, other: Spiral) -> float:
     return float(weight[near].sum() / weight.sum())
 
 
-def _in_px(length: float, pixscale: float) -> float:
-    return length / pixscale
-
-
 def _has_ring(polar: PolarMap, level: float) -> bool:
     """Tell whether circles are closed that have darker ones within them."""
     lit = (polar.values >= level).mean(1)
@@ -352,8 +382,14 @@ def _has_ring(polar: PolarMap, level: float) -> bool:
     return bool(len(closed) and (lit[: closed[0]] < 0.7).sum() >= 4)
 
 
-def _described(spiral: Spiral, pixscale: float) -> Arm:
-    """Turn a fitted spiral into an arm in arcsec and deg."""
+def _scaled(arm: Arm, pixscale: float) -> Arm:
+    """Turn an arm in px into one in arcsec; NaN without a pixel scale."""
+    lengths = ("r_inner", "r_outer", "length", "width", "width_inner", "width_outer")
+    return replace(arm, **{name: getattr(arm, name) * pixscale for name in lengths})
+
+
+def _described(spiral: Spiral) -> Arm:
+    """Turn a fitted spiral into an arm in px and deg."""
     radius, pitch = np.exp(spiral.log_radius), spiral.pitch
     weight = spiral.height * radius
     off = spiral.off - np.average(spiral.off, weights=weight)
@@ -371,14 +407,14 @@ def _described(spiral: Spiral, pixscale: float) -> Arm:
         float(np.degrees(pitch)),
         float(np.hypot(np.degrees(error), _PITCH_FLOOR)),
         "Z" if spiral.winding > 0 else "S",
-        float(radius[0] * pixscale),
-        float(radius[-1] * pixscale),
+        float(radius[0]),
+        float(radius[-1]),
         float(np.degrees(spiral.angle[0]) % 360),
         float(np.degrees(abs(spiral.angle[-1] - spiral.angle[0]))),
-        length * pixscale,
-        float(across.mean() * pixscale),
-        float(across[:half].mean() * pixscale),
-        float(across[half:].mean() * pixscale),
+        length,
+        float(across.mean()),
+        float(across[:half].mean()),
+        float(across[half:].mean()),
         float(spiral.height[lit].mean()),
         float(np.degrees(scatter / np.sin(pitch))),
     )
