@@ -263,3 +263,35 @@ def test_connections_are_never_more_than_allowed(fake):
     ):
         list(pool.map(lambda index: client.get(f"{server.url}/{index}"), range(36)))
     assert max(peaks) == 3
+
+
+# Forms
+
+
+def test_a_form_is_sent_again_after_a_fault(client):
+    seen: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        seen.append(request)
+        return Response(b"taken", "text/plain")
+
+    with LoopbackServer({"/form": answer}, fail_first("500", 2)) as server:
+        files = {"image": ("a.png", b"\x89PNG")}
+        assert client.post(f"{server.url}/form", data={"id": "7"}, files=files) == b"taken"
+        assert [served.status for served in server.requests] == [500, 500, 200]
+    assert len({request.body for request in seen}) == 1  # the same bytes each time
+    assert b"\x89PNG" in seen[0].body and b'filename="a.png"' in seen[0].body and b'name="id"' in seen[0].body
+
+
+def test_a_form_without_files_is_url_encoded(client):
+    with LoopbackServer({"/form": lambda request: Response(request.form["id"].encode(), "text/plain")}) as server:
+        assert client.post(f"{server.url}/form", data={"id": "a b&c"}) == b"a b&c"
+
+
+def test_an_answer_to_a_form_that_is_not_good_is_asked_for_again(client):
+    def check(body: bytes) -> None:
+        raise BadFileError("answer", "not JSON")
+
+    with serve() as server, pytest.raises(FetchError, match=r"not JSON \(6 attempts\)"):
+        client.post(f"{server.url}/form", data={"id": "7"}, check=check)
+    assert [served.request.method for served in server.requests] == ["POST"] * 6

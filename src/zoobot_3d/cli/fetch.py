@@ -1,4 +1,4 @@
-"""Commands that download data: fetch gz3d, cutouts, gz-desi, gz2, sami, hoyle."""
+"""Commands that download data: fetch gz3d, cutouts, gz-desi, gz2, sami, hoyle; and ask SpArcFiRe."""
 
 from __future__ import annotations
 
@@ -213,6 +213,25 @@ def _hoyle(args: argparse.Namespace) -> None:
     _list(fetch_hoyle(args.root, url=args.url or HOYLE_URL, options=polite(args)))
 
 
+# SpArcFiRe
+
+
+def _sparcfire_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="+", help="JPEG or PNG files, or folders of them")
+    parser.add_argument("--out", required=True, help="folder to fill, with a folder for each galaxy")
+    parser.add_argument("--url", help="address of the service; by default that of UC Irvine")
+    cluster_option(parser)
+    http_options(parser)
+    parser.set_defaults(connections=1, rate=0.5, timeout=900.0)  # it works for minutes before it answers
+
+
+def _sparcfire(args: argparse.Namespace) -> int:
+    from zoobot_3d.sources.sparcfire_service import SPARCFIRE_URL, fetch_sparcfire
+
+    url, options = args.url or SPARCFIRE_URL, polite(args)
+    return report(fetch_sparcfire(args.pictures, args.out, url=url, options=options, cluster=args.cluster))
+
+
 WHAT = (
     ("kind", "what", "how much", "into ROOT/"),
     ("gz3d", "marks of Galaxy Zoo: 3D, SDSS DR17", "29,800 x 0.3 MB", "gz3d"),
@@ -221,6 +240,7 @@ WHAT = (
     ("gz2", "votes, Hart et al. 2016", "239,695 galaxies", "catalogues"),
     ("sami", "targets of SAMI DR3, Data Central", "a small table", "catalogues"),
     ("hoyle", "bar lengths, Hoyle et al. 2011", "0.3 MB", "catalogues"),
+    ("sparcfire", "arms that SpArcFiRe finds", "2 MB a galaxy", "--out FOLDER"),
 )
 """What ``zoobot3d fetch --list`` shows."""
 
@@ -292,6 +312,15 @@ FETCH = Command(
             "zoobot3d fetch hoyle --root galaxies",
             _table_options,
             _hoyle,
+        ),
+        Command(
+            "sparcfire",
+            "arms that SpArcFiRe finds on your pictures (Davis & Hayes 2014)",
+            "Uploads each picture to the web service of SpArcFiRe and unpacks its results into FOLDER/NAME, NAME being "
+            "the picture's. Writes the pitch angle and hand of each galaxy into FOLDER/sparcfire.csv.",
+            "zoobot3d fetch sparcfire images/jpg --out sparcfire",
+            _sparcfire_options,
+            _sparcfire,
         ),
     ),
 )

@@ -7,6 +7,7 @@ answer is (size, checksum, content type, a ``check``), and an answer that is not
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import threading
@@ -199,10 +200,48 @@ class Client:
         FetchError
             If the service refuses, or no attempt gave a good answer.
         """
-        target = _resolve(url, params)
+        return self._small(_resolve(url, params), content_type, check, None)
+
+    def post(
+        self,
+        url: str,
+        *,
+        data: Mapping[str, str] | None = None,
+        files: Mapping[str, tuple[str, bytes]] | None = None,
+        content_type: tuple[str, ...] = (),
+        check: Callable[[bytes], None] | None = None,
+    ) -> bytes:
+        """Send a form, and fetch the small answer into memory.
+
+        Only for services where the same form may be sent twice: after a failed attempt it is sent again.
+
+        Parameters
+        ----------
+        url, content_type, check
+            As in `get`.
+        data : Mapping of str to str, optional
+            Fields of the form.
+        files : Mapping of str to (str, bytes), optional
+            Files of a multipart form: field to file name and content.
+
+        Raises
+        ------
+        FetchError
+            If the service refuses, or no attempt gave a good answer.
+        """
+        return self._small(_resolve(url, None), content_type, check, {"data": data, "files": files})
+
+    def _small(
+        self,
+        target: httpx.URL,
+        content_type: tuple[str, ...],
+        check: Callable[[bytes], None] | None,
+        form: Mapping[str, Any] | None,
+    ) -> bytes:
+        """Fetch an answer into memory, of a POST if there is a form."""
 
         def attempt() -> bytes:
-            with self._answer(target, {}, content_type) as response:
+            with self._answer(target, {}, content_type, form) as response:
                 body = b"".join(self._body(response, None))  # httpx has checked it against Content-Length
             if check is not None:
                 with _judged():
@@ -312,14 +351,20 @@ class Client:
 
     @contextlib.contextmanager
     def _answer(
-        self, url: httpx.URL, headers: Mapping[str, str], content_type: tuple[str, ...]
+        self,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        content_type: tuple[str, ...],
+        form: Mapping[str, Any] | None = None,
     ) -> Iterator[httpx.Response]:
         """Send one request when its turn has come; yield the answer if its status and type are good."""
         with self._hosts_lock:
             host = self._hosts.setdefault(
                 url.netloc.decode(), Host(self.connections, self.rate, self._clock, self._sleep)
             )
-        with host.turn(), self._http.stream("GET", url, headers=headers, extensions={_FIRST: url}) as response:
+        form_headers = _form_headers(form) if form else {}
+        request: dict[str, Any] = {"headers": {**headers, **form_headers}, "extensions": {_FIRST: url}, **(form or {})}
+        with host.turn(), self._http.stream("GET" if form is None else "POST", url, **request) as response:
             status = response.status_code
             if status != 200 and not (headers and status in (206, 416)):
                 reason = f"answered {status} {response.reason_phrase}"
@@ -368,6 +413,14 @@ def _resolve(url: str, params: Mapping[str, Any] | None) -> httpx.URL:
         return httpx.URL(url).copy_merge_params(dict(params)) if params else httpx.URL(url)
     except httpx.InvalidURL as error:
         raise FetchError(url, f"not an address ({error})", "check it") from None
+
+
+def _form_headers(form: Mapping[str, Any]) -> dict[str, str]:
+    """Name the boundary between the parts of a form with files, so that the same form is always the same bytes."""
+    if not form["files"]:
+        return {}
+    digest = hashlib.sha256(b"".join(content for _, content in form["files"].values())).hexdigest()
+    return {"Content-Type": f"multipart/form-data; boundary=zoobot3d-{digest[:32]}"}
 
 
 @contextlib.contextmanager
