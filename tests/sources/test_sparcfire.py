@@ -96,7 +96,7 @@ def test_a_galaxy_without_arcs_is_a_result(tmp_path):
         ({"iptSz": "[9999999 9999999]"}, "no size of a picture"),
         ({"iptSz": ""}, "no size of a picture"),
         ({"arcs": ({**ARC, "pitch_angle": "oops"},)}, "arc 1 is not a spiral"),
-        ({"lit": np.ones((SIDE, 40), bool)}, "is not square"),
+        ({"lit": np.ones((SIDE, 40), bool)}, "should be square"),
     ],
 )
 def test_broken_results_say_why_in_a_line(tmp_path, change, message):
@@ -122,6 +122,17 @@ def test_other_settings_are_refused(tmp_path):
     settings.write_text("   mirrorLR: 0\n   useDeProjectStretch: 0\n")
     with pytest.raises(BadFileError, match="useDeProjectStretch 0"):
         read_sparcfire(folder)
+
+
+def test_without_standardisation_the_label_map_lies_on_the_input(tmp_path):
+    """As the published comparison ran it: no ellipse, the label map of the input's size, arcs about the middle."""
+    lit = np.zeros((200, 240), bool)
+    lit[10:20, 30:50] = True
+    folder = write(tmp_path, "galaxy", lit=lit, diskAxisRatio="", diskMajAxsAngleRadians="", standardizedCenterR="")
+    (folder / "galaxy-S_settings.txt").write_text("useImageStandardization: 0\nuseDeProjectStretch: 0\n")
+    result = read_sparcfire(folder)
+    np.testing.assert_array_equal(result.mask, lit)
+    np.testing.assert_allclose((result.arcs[0].x[-1], result.arcs[0].y[-1]), (119.5 + 40, 99.5))
 
 
 def test_one_broken_galaxy_does_not_stop_the_others(tmp_path):
@@ -150,7 +161,7 @@ def real(request, realdata):
 
 
 def frame_of(folder):
-    return sparcfire._Frame.of(sparcfire._Row.read(folder / f"{folder.name}.csv"), 256)
+    return sparcfire._Frame.of(sparcfire._Row.read(folder / f"{folder.name}.csv"), (256, 256))
 
 
 def test_the_input_picture_has_the_rows_of_the_fits_array(real):

@@ -1,4 +1,4 @@
-"""Commands that measure a bundle on galaxies with marks, and calibrate it."""
+"""Commands that measure a bundle on galaxies with marks, ask what experts say of it, and calibrate it."""
 
 from __future__ import annotations
 
@@ -125,6 +125,33 @@ def _calibrate(args: argparse.Namespace) -> None:
     print(f"calibrated: {args.bundle}")
 
 
+def _experts_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("judgements", help="CSV that Zooniverse exports, or the JSON lines of the judging page")
+    parser.add_argument("--out", help="folder for experts.json, experts.pdf and .png; by default nothing is written")
+
+
+def _experts(args: argparse.Namespace) -> None:
+    from zoobot_3d.report.experts import read_judgements
+
+    judgements = read_judgements(args.judgements)
+    for title, rows in judgements.tables().items():
+        print_table(rows, title)
+    if judgements.unusable:
+        print(f"{len(judgements.unusable)} judgements could not be used, the first: {judgements.unusable[0]}")
+    if judgements.replaced:
+        print(f"{judgements.replaced} judgements were replaced by a later one")
+    if args.out is not None:
+        from zoobot_3d import io
+        from zoobot_3d.report import figures
+
+        out = Path(args.out)
+        io.write_atomic(out / "experts.json", json.dumps(judgements.to_dict(), indent=1))
+        figure = figures.experts(judgements.preferences(), judgements.qualities())
+        for ending in ("pdf", "png"):
+            io.write_figure(figure, out / f"experts.{ending}", dpi=300)
+        print(out / "experts.pdf")
+
+
 COMMANDS = (
     Command(
         "evaluate",
@@ -136,6 +163,16 @@ COMMANDS = (
         f"zoobot3d evaluate survey/{DEFAULT_MASTER} --bundle results/bundle --out evaluation --per-galaxy",
         _evaluate_options,
         _evaluate,
+        stopped=START_AGAIN,
+    ),
+    Command(
+        "experts",
+        "count which masks experts prefer, and how good they find them",
+        "Counts blind judgements of arms and bars found by this model, by volunteers and by SpArcFiRe. Intervals are "
+        "those of Wilson (1927), at 95%; a tie is an answer of its own.",
+        "zoobot3d experts judgements.jsonl --out experts",
+        _experts_options,
+        _experts,
         stopped=START_AGAIN,
     ),
     Command(

@@ -180,9 +180,11 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> None:
-    """Write a matplotlib figure in the format of the file's extension; PNG without one."""
+    """Write a matplotlib figure in the format of the file's extension, PNG without one; a PDF has its fonts in it."""
+    import matplotlib as mpl
+
     kind = Path(path).suffix.removeprefix(".") or "png"
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
         figure.savefig(temporary, format=kind, dpi=dpi)
 
 

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from zoobot_3d.report.style import CLASS_LABELS, COLOURS, STYLE
+from zoobot_3d.report.experts import QUALITIES, SOURCES, TIE
+from zoobot_3d.report.style import CLASS_LABELS, COLOURS, PAGE, PUBLISHED, QUALITY_MAP, SOURCE_COLOURS, STYLE
 from zoobot_3d.schema import CLASSES
 
-__all__ = ["FEWEST_GALAXIES", "importance", "reliability", "training"]
+__all__ = ["FEWEST_GALAXIES", "experts", "importance", "reliability", "training"]
 
 FEWEST_GALAXIES = 3
 """Bins of the reliability curve with pixels of fewer galaxies are not drawn: their error is unknown."""
@@ -113,3 +115,55 @@ def importance(shares: Mapping[str, float], n_trials: int) -> Figure:
         axes.set(xlabel="share of the importance (PED-ANOVA: what sets the best tenth apart)", xlim=(0, None))
         axes.set_title(f"{n_trials} finished trials", loc="left")
     return figure
+
+
+def experts(preferences: pd.DataFrame, qualities: pd.DataFrame, width: float = PAGE) -> Figure:
+    """Plot who experts prefer, and below how good they find the masks of each; one column a class.
+
+    Parameters
+    ----------
+    preferences, qualities : pandas.DataFrame
+        Of `zoobot_3d.report.experts.Judgements`.
+    width : float
+        Inches.
+    """
+    classes = [name for name in CLASSES if preferences["class"].eq(name).any()]
+    with mpl.rc_context(STYLE | PUBLISHED):
+        figure = Figure(figsize=(width, 3.0 if len(qualities) else 1.6))
+        grid = figure.subplots(2 if len(qualities) else 1, len(classes), squeeze=False, sharex=True)
+        for column, name in zip(grid.T, classes, strict=True):
+            rows = preferences[preferences["class"] == name]
+            _preferred(column[0], rows)
+            column[0].set_title(f"{CLASS_LABELS[name]}: {rows['of'].max()} judgements")
+            if len(qualities):
+                _graded(column[1], qualities[qualities["class"] == name])
+            column[-1].set(xlabel="share of judgements" if len(column) == 1 else "share", xlim=(0, 1))
+        if len(qualities):
+            handles, labels = grid[1, 0].get_legend_handles_labels()
+            figure.legend(handles[: len(QUALITIES)], labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _preferred(axes: Axes, rows: pd.DataFrame) -> None:
+    """Bars of the shares, the first on top, with their intervals."""
+    names = [{**SOURCES, TIE: "cannot decide"}[source] for source in rows["source"]]
+    error = np.clip([rows["share"] - rows["low"], rows["high"] - rows["share"]], 0, None)
+    colours = [SOURCE_COLOURS[source] for source in rows["source"]]
+    axes.barh(names, rows["share"], xerr=error, color=colours, height=0.7, error_kw={"lw": 0.8, "capsize": 2})
+    for place, (share, high) in enumerate(zip(rows["share"], rows["high"], strict=True)):
+        axes.text(min(high + 0.02, 0.86), place, f"{share:.1%}", va="center", fontsize=6.5)
+    axes.invert_yaxis()
+    axes.set_ylabel("preferred")
+
+
+def _graded(axes: Axes, rows: pd.DataFrame) -> None:
+    """Stacked bars of how many masks are how good."""
+    names = [f"{SOURCES[source]} ({of})" for source, of in zip(rows["source"], rows["of"], strict=True)]
+    left = np.zeros(len(rows))
+    for number, (quality, label) in enumerate(QUALITIES.items()):
+        share = rows[quality].to_numpy(float) / rows["of"].to_numpy(float)
+        colour = QUALITY_MAP(0.95 - 0.3 * number)
+        axes.barh(names, share, left=left, height=0.7, color=colour, label=label)
+        left += share
+    axes.invert_yaxis()
+    axes.set_ylabel("quality (masks)")

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from zoobot_3d.report.curves import importance, reliability, training
+from zoobot_3d.report.curves import experts, importance, reliability, training
 from zoobot_3d.report.style import CLASS_LABELS, COLOURS, LEVELS, SIGMA_LEAST, SIGMA_MAP, STYLE
 from zoobot_3d.schema import CLASSES
 
@@ -30,6 +30,7 @@ __all__ = [
     "chart",
     "comparison",
     "contact_sheet",
+    "experts",
     "importance",
     "overlay",
     "reliability",

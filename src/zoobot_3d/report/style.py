@@ -12,6 +12,22 @@ import matplotlib as mpl
 
 COLOURS = {"spiral": "#56B4E9", "bar": "#E69F00"}
 CLASS_LABELS = {"spiral": "spiral arms", "bar": "bar"}
+SOURCE_COLOURS = {"model": "#0072B2", "volunteers": "#009E73", "sparcfire": "#CC79A7", "tie": "0.6"}
+"""Who found the arms and bars: colours of the same palette, which are those of no class."""
+QUALITY_MAP = mpl.colormaps["cividis"]
+"""From failed (dark) to perfect (light)."""
+COLUMN, PAGE = 3.3, 7.0
+"""Inches: width of a journal's column and of its page."""
+PUBLISHED: Any = {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "axes.linewidth": 0.6,
+}
+"""On top of `STYLE`, for figures of those widths."""
 LEVELS = {0.2: "--", 0.5: "-"}
 """Fractions of volunteers at which outlines are drawn, and their line styles."""
 SIGMA_MAP = mpl.colormaps["cividis"]

@@ -122,11 +122,18 @@ class _Frame:
     scale: float
 
     @classmethod
-    def of(cls, row: _Row, side: int) -> _Frame:
+    def of(cls, row: _Row, size: tuple[int, int]) -> _Frame:
         """Compute it: the centre to the centre, turned until the major axis is upright, stretched across it.
 
-        SpArcFiRe counts pixels from 1, angles anticlockwise from x, and y upwards.
+        SpArcFiRe counts pixels from 1, angles anticlockwise from x, and y upwards. Without useImageStandardization it
+        fits no ellipse and works on the input as it is, about the middle.
         """
+        if not row.get("diskAxisRatio") and size == row.shape():
+            middle = (np.array(size[::-1]) - 1) / 2
+            return cls(size, np.eye(2, 3), middle, 1.0)
+        side = size[0]
+        if size[0] != size[1]:
+            raise BadFileError(row.path, f"the label map has {size[1]} x {size[0]} px; it should be square")
         centre = np.array([row.number("inputCenterC"), row.number("inputCenterR")]) - 1
         pole = np.array([row.number("standardizedCenterC"), row.number("standardizedCenterR")]) - 1
         ratio, scale = row.number("diskAxisRatio"), side / (2 * row.number("cropRad") + 1)
@@ -251,7 +258,7 @@ def sparcfire_table(results: Mapping[str, SparcfireResult], reasons: Mapping[str
         ``id``; ``pitch``, ``pitch_err`` (deg); ``hand``; ``n_arcs``; ``arc_length``, the sum of the lengths (pixels of
         the picture); ``warning``; ``error``, why there is nothing, else empty.
     """
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "id": name,
             "pitch": result.pitch,
@@ -265,7 +272,9 @@ def sparcfire_table(results: Mapping[str, SparcfireResult], reasons: Mapping[str
         for name, result in results.items()
     ]
     columns = ["id", "pitch", "pitch_err", "hand", "n_arcs", "arc_length", "warning", "error"]
-    broken = [{"id": name, "n_arcs": 0, "hand": "", "warning": "", "error": why} for name, why in reasons.items()]
+    broken: list[dict[str, object]] = [
+        {"id": name, "n_arcs": 0, "hand": "", "warning": "", "error": why} for name, why in reasons.items()
+    ]
     return pd.DataFrame(rows + broken, columns=columns).sort_values("id", ignore_index=True)
 
 
@@ -277,14 +286,12 @@ def _mask(folder: Path, name: str, row: _Row) -> tuple[NDArray[np.float32], _Fra
     labels = folder / f"{name}{LABELS}"
     if labels.exists():
         lit = _lit(labels)
-        if lit.shape[0] != lit.shape[1]:
-            raise BadFileError(labels, f"{lit.shape[1]} x {lit.shape[0]} px is not square; not a label map")
-        frame = _Frame.of(row, lit.shape[0])
+        frame = _Frame.of(row, (lit.shape[0], lit.shape[1]))
         return _sampled(lit, frame.to_standard, frame), frame
     path = folder / f"{name}{REPROJECTED}"
     if not path.exists():
         raise BadFileError(labels, "no label map of arms", "unpack all that SpArcFiRe wrote")
-    lit, frame = _lit(path), _Frame.of(row, _SIDE)
+    lit, frame = _lit(path), _Frame.of(row, (_SIDE, _SIDE))
     if lit.shape != frame.shape:
         raise BadFileError(path, f"{lit.shape} px, but {row.path.name} says {frame.shape}", "unpack one run only")
     return _sampled(lit, _joined(_reprojection(row), frame.to_standard), frame), frame
@@ -325,6 +332,7 @@ def _arcs(path: Path, frame: _Frame, south: bool) -> tuple[SparcfireArc, ...]:
     if missing := [key for key in (*keys, "arc_length") if key not in names]:
         raise BadFileError(path, f"no column {', '.join(missing)}", "unpack all that SpArcFiRe wrote")
     arcs = []
+    y: NDArray[Any]
     for number, line in enumerate(lines[1:], 1):
         values = dict(zip(names, map(_float, line), strict=False))
         start, pitch, radius, first, last = (values.get(key, np.nan) for key in keys)
@@ -357,7 +365,7 @@ def _hand(pitch: float, south: bool) -> Literal["S", "Z"]:
 
 def _turn(angle: float) -> Floats:
     """(2, 2) rotation, anticlockwise as seen, for y downwards."""
-    cosine, sine = np.cos(angle), np.sin(angle)
+    cosine, sine = float(np.cos(angle)), float(np.sin(angle))
     return np.array([[cosine, sine], [-sine, cosine]])
 
 
@@ -367,12 +375,13 @@ def _joined(second: Floats, first: Floats) -> Floats:
 
 
 def _check_settings(path: Path) -> None:
-    """Refuse runs whose picture was mirrored, or not standardised; the settings may be missing."""
+    """Refuse runs whose picture was mirrored, or cropped and not stretched; the settings may be missing."""
     if not path.exists():
         return
     settings = dict(re.findall(r"^\s*(\w+):\s*(\S+)", path.read_text(errors="replace")[:_MOST_BYTES], re.MULTILINE))
-    for name, needed in (("useImageStandardization", "1"), ("useDeProjectStretch", "1"), ("mirrorLR", "0")):
-        if settings.get(name, needed) != needed:
+    for name, needed in (("useDeProjectStretch", "1"), ("mirrorLR", "0")):
+        as_it_is = name == "useDeProjectStretch" and settings.get("useImageStandardization") == "0"
+        if settings.get(name, needed) != needed and not as_it_is:
             what = f"SpArcFiRe ran with {name} {settings[name]}, whose frame is not known here"
             raise BadFileError(path, what, f"run it with {needed}")
 
