@@ -29,15 +29,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from astropy.cosmology import FlatLambdaCDM
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__, load_segmenter
@@ -47,6 +46,8 @@ from zoobot_3d.marks.galaxy_builder import SDSS_PIXSCALE, Rules, read_galaxy_bui
 from zoobot_3d.marks.rasterize import rasterize_marks
 from zoobot_3d.measure.galaxy import Given, Measurement, measure_masks
 from zoobot_3d.prepare.drawn import FIELD_RADII, grey_picture
+from zoobot_3d.report.agreement import agreement as agree
+from zoobot_3d.report.curves import one_to_one
 from zoobot_3d.report.style import COLOURS
 from zoobot_3d.schema import GZ_FIELD_PX
 from zoobot_3d.simulate.galaxies import Galaxy, arm_ridges, bar_outline, draw_galaxy, render
@@ -272,15 +273,8 @@ def sure(table: pd.DataFrame, ours: str = "ours") -> pd.DataFrame:
 
 def agreement(table: pd.DataFrame, ours: str = "ours", theirs: str = "theirs") -> dict[str, Any]:
     """Correlation, bias and scatter of two columns."""
-    table = table[table[theirs].notna()]
-    known = table[[theirs, ours]].dropna()
-    off = known[ours] - known[theirs]
-    row: dict[str, Any] = {"compared": len(known), "of": len(table)}
-    if len(known) > 2:
-        row["r"] = round(float(np.corrcoef(known[theirs], known[ours])[0, 1]), 2)
-        row["bias"] = round(float(off.median()), 2)
-        row["scatter"] = round(float(1.4826 * (off - off.median()).abs().median()), 2)
-    return row
+    told = asdict(agree(table[theirs], table[ours]))
+    return {name: round(value, 2) for name, value in told.items() if np.isfinite(value)}
 
 
 # Figures
@@ -291,27 +285,11 @@ def scatter_figure(path: Path, panels: list[tuple[pd.DataFrame, str, str, str]],
 
     Open symbols: pitch angles whose quoted error is above `SURE`.
     """
-    with mpl.rc_context({"font.size": 8, "axes.linewidth": 0.6, "font.family": "sans-serif"}):
-        figure = Figure(figsize=(3.4 * len(panels), 3.3), layout="constrained")
-        for axes, (table, theirs, ours, title) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-            table = table[table[theirs].notna()]
-            known = table[table[ours].notna()]
-            errors = [known.get(f"{c}_err") for c in (theirs, ours)]
-            axes.errorbar(known[theirs], known[ours], errors[1], errors[0], fmt="none", lw=0.5, color=colour, alpha=0.6)
-            sure = (known[f"{ours}_err"] < SURE) | (unit != "deg") if f"{ours}_err" in known else known[ours].notna()
-            for chosen, face in ((known[sure], colour), (known[~sure], "white")):
-                axes.plot(chosen[theirs], chosen[ours], "o", ms=3.5, mew=0.6, mec=colour, mfc=face)
-            top = 1.05 * float(np.nanmax([known[theirs].max(), known[ours].max()]))
-            axes.plot([0, top], [0, top], color="0.3", lw=0.8, ls="--")
-            told = agreement(table, ours, theirs)
-            words = f"{told['compared']} of {told['of']}"
-            if "r" in told:
-                words += f"\nr = {told['r']:.2f}\nbias {told['bias']:+.2f}, scatter {told['scatter']:.2f}"
-            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
-            axes.text(0.04, 0.96, words, transform=axes.transAxes, va="top", bbox=box)
-            axes.set(xlim=(0, top), ylim=(0, top), title=title, aspect="equal")
-            axes.set(xlabel=f"reference ({unit})", ylabel=f"measured ({unit})")
-        write_figure(figure, path, dpi=160)
+    drawn = []
+    for table, theirs, ours, title in panels:
+        names = {theirs: "theirs", f"{theirs}_err": "theirs_err", ours: "ours", f"{ours}_err": "ours_err"}
+        drawn.append((table[[name for name in names if name in table]].rename(columns=names), title))
+    write_figure(one_to_one(drawn, unit, colour, sure=SURE if unit == "deg" else np.inf), path, dpi=160)
 
 
 def real(segmenter: Segmenter, folder: Path, out: Path) -> list[dict[str, Any]]:

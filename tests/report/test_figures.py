@@ -1,15 +1,18 @@
 """Figures cannot be judged by a test; what they are made from can."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from zoobot_3d import io
+from zoobot_3d import cli, io
 from zoobot_3d.catalog.reading import list_galaxies
-from zoobot_3d.errors import BadFileError
+from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.infer.segmenter import load_segmenter
 from zoobot_3d.report import figures, gallery
+from zoobot_3d.report.agreement import agreement, read_pairs
 
 PICTURE = np.full((8, 8, 3), 100, np.uint8)
 
@@ -130,3 +133,97 @@ def test_outlines_show_on_white_and_on_black(tmp_path):
         if brightness:
             panel = sheet[20:150, 240:400]
             assert (panel.max(-1) < 140).sum() > 50  # and its dark rim
+
+
+# Comparisons
+
+
+def test_a_comparison_for_print_has_the_width_asked_for_and_its_fonts(tmp_path):
+    masks = np.zeros((2, 8, 8), np.float32)
+    shown = {"volunteers": [masks] * 2, "SpArcFiRe": [masks] * 2, "this model": [masks] * 2}
+    for width in (3.3, 7.0):
+        figure = figures.comparison([PICTURE] * 2, shown, ["a", "b"], columns=1, width=width)
+        assert figure.get_figwidth() == pytest.approx(width)
+        assert [axes.get_title() for axes in figure.axes][:4] == ["picture", "volunteers", "SpArcFiRe", "this model"]
+    gallery.write(figure, tmp_path / "grid", 100)
+    pdf = (tmp_path / "grid.pdf").read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert io.read_picture(tmp_path / "grid.png").shape[1] == 700
+
+
+def test_agreement_by_hand():
+    """Off by 0, 1, 2 and 5: the median is 1.5, the deviations from it 1.5, 0.5, 0.5 and 3.5, their median 1."""
+    told = agreement([10, 20, 30, 40, 50, np.nan], [10, 21, 32, 45, np.nan, 7])
+    assert (told.compared, told.of) == (4, 5)
+    assert told.bias == 1.5 and told.scatter == pytest.approx(1.4826)
+    assert told.r == pytest.approx(np.corrcoef([10, 20, 30, 40], [10, 21, 32, 45])[0, 1])
+    assert np.isnan(agreement([1, 2], [1, 2]).r)
+    assert str(agreement([1, 1, 1], [1, 2, 3])).startswith("3 of 3\nr = nan")
+
+
+@pytest.fixture
+def tables(tmp_path):
+    pd.DataFrame(
+        {"id": ["a", "b", "c", "d"], "pitch": [10.0, 21, 32, np.nan], "pitch_err": [1.0, 1, 2, np.nan]}
+    ).to_csv(tmp_path / "measured.csv", index=False)
+    pd.DataFrame({"name": ["d", "c", "b", "a", "z"], "psi": [40, 30, 20, 10, 5]}).to_csv(
+        tmp_path / "reference.csv", index=False
+    )
+    return tmp_path
+
+
+def test_measured_against_a_reference(tables, capsys):
+    names = [str(tables / name) for name in ("measured.csv", "reference.csv")]
+    command = ["figures", "pitch", names[0], "--reference", names[1], "--column", "psi", "--out", str(tables / "p.png")]
+    assert cli.main(command) == 0
+    assert "3 of 4, r = 1.00, bias +1.00, scatter 1.48" in capsys.readouterr().out
+    assert np.ptp(io.read_picture(tables / "p.png")) > 100
+    assert cli.main(command[:3] + command[-2:]) == 2
+    assert "--reference TABLE" in capsys.readouterr().err
+
+
+def test_points_of_a_large_error_are_open(tables):
+    pairs = read_pairs(tables / "measured.csv", tables / "reference.csv", "pitch", "psi")
+    (axes,) = figures.one_to_one([(pairs, "title")], "deg", "C0", sure=1.5).axes
+    sure, unsure = (line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "o")
+    assert (sorted(sure), unsure) == ([10, 20], [30])
+    assert axes.get_xlim() == axes.get_ylim() == pytest.approx((0, 1.05 * 32))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,pitch\na,1\na,2\n", "a is there twice"),
+        ("id,other\na,1\n", "no column psi; it has id, other"),
+        ("id,psi\nq,1\n", "no galaxy in common"),
+        ("id,psi\n", "no rows"),
+    ],
+)
+def test_a_reference_that_cannot_be_joined_says_why(tables, content, message):
+    (tables / "bad.csv").write_text(content.replace("pitch", "psi"))
+    with pytest.raises((CatalogError, BadFileError), match=message):
+        read_pairs(tables / "measured.csv", tables / "bad.csv", "pitch", "psi")
+
+
+def test_reliability_of_an_evaluation(tmp_path):
+    curve = {"predicted": [0.1, 0.5], "observed": [0.2, 0.4], "pixels": [100.0, 10.0], "error": [0.1, None]}
+    found = {"reliability": {"spiral": curve}, "calibration_error": {"spiral": None}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    assert cli.main(["figures", "reliability", str(tmp_path), "--out", str(tmp_path / "r.png")]) == 0
+    assert np.ptp(io.read_picture(tmp_path / "r.png")) > 100
+    (tmp_path / "evaluation.json").write_text("[]")
+    with pytest.raises(BadFileError, match="not an evaluation"):
+        gallery.calibration(tmp_path, tmp_path / "r.png")
+
+
+def test_arms_of_sparcfire_come_onto_the_pixels_of_the_network():
+    """A picture of 424 px, whose central 0.75 a network sees in 32 px: 106 px fall on 10.7 of them."""
+
+    class Dataset:
+        input_size, field_fraction = 32, 0.75
+
+    mask = np.zeros((424, 424), np.float32)
+    mask[53 : 53 + 106, 53 : 53 + 106] = 1  # the north-east of what the network sees
+    arms, bars = gallery._arms_on(mask, Dataset())
+    assert arms[:10, :10].min() > 0.99 and arms[12:].max() < 0.01 and arms[:, 12:].max() < 0.01
+    assert arms.sum() * (424 * 0.75 / 32) ** 2 == pytest.approx(106**2, rel=0.01) and not bars.any()

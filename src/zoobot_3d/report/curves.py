@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from zoobot_3d.report.agreement import Agreement, agreement
 from zoobot_3d.report.experts import QUALITIES, SOURCES, TIE
 from zoobot_3d.report.style import CLASS_LABELS, COLOURS, PAGE, PUBLISHED, QUALITY_MAP, SOURCE_COLOURS, STYLE
 from zoobot_3d.schema import CLASSES
 
-__all__ = ["FEWEST_GALAXIES", "experts", "importance", "reliability", "training"]
+__all__ = ["FEWEST_GALAXIES", "experts", "importance", "one_to_one", "reliability", "training"]
 
 FEWEST_GALAXIES = 3
 """Bins of the reliability curve with pixels of fewer galaxies are not drawn: their error is unknown."""
@@ -114,6 +115,52 @@ def importance(shares: Mapping[str, float], n_trials: int) -> Figure:
         axes.bar_label(bars, fmt="%.2f", padding=3)
         axes.set(xlabel="share of the importance (PED-ANOVA: what sets the best tenth apart)", xlim=(0, None))
         axes.set_title(f"{n_trials} finished trials", loc="left")
+    return figure
+
+
+def one_to_one(
+    panels: Sequence[tuple[pd.DataFrame, str]],
+    unit: str,
+    colour: str,
+    *,
+    width: float | None = None,
+    sure: float = np.inf,
+) -> Figure:
+    """Plot measured against reference values with their errors, one panel each, on equal axes.
+
+    Nothing is fitted. In the corner stand the number of galaxies, r, bias and scatter, see
+    `zoobot_3d.report.agreement.Agreement`. Galaxies of the reference without a measurement are not drawn.
+
+    Parameters
+    ----------
+    panels : sequence of (pandas.DataFrame, str)
+        ``theirs``, ``ours`` and, if there are any, ``theirs_err`` and ``ours_err``; and a title.
+    unit : str
+        Of both.
+    colour : str
+        Of the points.
+    width : float, optional
+        Inches, of the figure; by default 3.4 for each panel.
+    sure : float
+        Points whose measurement has a larger error are open.
+    """
+    with mpl.rc_context(STYLE | PUBLISHED):
+        width = width or 3.4 * len(panels)
+        figure = Figure(figsize=(width, width / len(panels)))
+        for axes, (table, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            known = table[table["theirs"].notna() & table["ours"].notna()]
+            errors = [known.get(name, pd.Series(np.nan, known.index)) for name in ("ours_err", "theirs_err")]
+            axes.errorbar(known["theirs"], known["ours"], *errors, fmt="none", lw=0.5, color=colour, alpha=0.6)
+            unsure = errors[0] > sure
+            for chosen, face in ((known[~unsure], colour), (known[unsure], "white")):
+                axes.plot(chosen["theirs"], chosen["ours"], "o", ms=3.5, mew=0.6, mec=colour, mfc=face)
+            top = 1.05 * float(np.nanmax([1e-9, *known["theirs"], *known["ours"]]))
+            axes.plot([0, top], [0, top], color="0.3", lw=0.8, ls="--")
+            told: Agreement = agreement(table["theirs"], table["ours"])
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+            axes.text(0.04, 0.96, str(told), transform=axes.transAxes, va="top", bbox=box)
+            axes.set(xlim=(0, top), ylim=(0, top), title=title, aspect="equal")
+            axes.set(xlabel=f"reference ({unit})", ylabel=f"measured ({unit})")
     return figure
 
 

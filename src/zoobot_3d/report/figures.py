@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from zoobot_3d.report.curves import experts, importance, reliability, training
-from zoobot_3d.report.style import CLASS_LABELS, COLOURS, LEVELS, SIGMA_LEAST, SIGMA_MAP, STYLE
+from zoobot_3d.report.curves import experts, importance, one_to_one, reliability, training
+from zoobot_3d.report.style import CLASS_LABELS, COLOURS, LEVELS, PAGE, PUBLISHED, SIGMA_LEAST, SIGMA_MAP, STYLE, TIGHT
 from zoobot_3d.schema import CLASSES
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "contact_sheet",
     "experts",
     "importance",
+    "one_to_one",
     "overlay",
     "reliability",
     "training",
@@ -79,11 +80,11 @@ def outlines(axes: Axes, masks: NDArray[np.floating[Any]], extent: Any = None) -
                 axes.contour(mask, levels=[level], colors=COLOURS[name], linewidths=1.2, linestyles=style, **place)
 
 
-def legend(figure: Figure, title: str = "fraction of volunteers") -> None:
+def legend(figure: Figure, title: str = "fraction of volunteers", columns: int = 4) -> None:
     """Say below a figure what the colours and lines of `outlines` mean."""
     handles = [Line2D([], [], color=COLOURS[name], lw=2.5, label=CLASS_LABELS[name]) for name in CLASSES]
     handles += [Line2D([], [], color="0.3", lw=1.2, ls=style, label=f"{level:g}") for level, style in LEVELS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, title=title)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, title=title)
 
 
 def scale_bar(axes: Axes, pixscale: float) -> None:
@@ -110,6 +111,7 @@ def comparison(
     columns: int = 2,
     pixscales: Sequence[float] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
+    width: float | None = None,
 ) -> Figure:
     """Lay out the picture of each galaxy beside the same picture with outlines by volunteers and by models.
 
@@ -127,10 +129,13 @@ def comparison(
         Arcsec per pixel of each picture, NaN where unknown, for scale bars.
     notes : mapping of str to sequences of str
         Written in the corner of a panel, for each galaxy, by the title of the panel.
+    width : float, optional
+        Inches, of the figure, for a publication; by default 1.75 for each panel.
     """
     rows, panels = -(-len(pictures) // columns), 1 + len(masks)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(columns * panels * 1.75, rows * 1.75 + 0.7))
+    side = 1.75 if width is None else width / (columns * panels)
+    with mpl.rc_context(STYLE if width is None else STYLE | PUBLISHED | TIGHT):
+        figure = Figure(figsize=(columns * panels * side, rows * side + (0.7 if width is None else 0.6)))
         grid = figure.subplots(rows, columns * panels, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
@@ -149,7 +154,7 @@ def comparison(
                 scale_bar(strip[0], pixscales[index])
             if names:
                 corner(strip[0], names[index])
-        legend(figure)
+        legend(figure, columns=2 if width is not None and width < PAGE else 4)
     return figure
 
 

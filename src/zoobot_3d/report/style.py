@@ -28,6 +28,8 @@ PUBLISHED: Any = {
     "axes.linewidth": 0.6,
 }
 """On top of `STYLE`, for figures of those widths."""
+TIGHT: Any = {f"figure.constrained_layout.{name}": 0.01 for name in ("w_pad", "h_pad", "wspace", "hspace")}
+"""For panels that are pictures."""
 LEVELS = {0.2: "--", 0.5: "-"}
 """Fractions of volunteers at which outlines are drawn, and their line styles."""
 SIGMA_MAP = mpl.colormaps["cividis"]

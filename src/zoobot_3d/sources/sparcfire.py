@@ -95,7 +95,7 @@ class SparcfireResult:
 
     @property
     def grid(self) -> PixelGrid:
-        """Grid of the picture, without scale and position: as `zoobot_3d.sky.grid.resample` takes it."""
+        """Grid of the picture, without scale and position, which SpArcFiRe does not know."""
         height, width = self.mask.shape
         return PixelGrid((height, width), np.nan)
 
@@ -351,8 +351,7 @@ def _arcs(path: Path, frame: _Frame, south: bool) -> tuple[SparcfireArc, ...]:
 def _on_input(frame: _Frame, x: Floats, y: Floats) -> Floats:
     """Bring offsets from the pole, in standardised pixels with y downwards, to the input."""
     linear, shift = frame.to_standard[:, :2], frame.to_standard[:, 2:]
-    found: Floats = np.linalg.solve(linear, frame.pole[:, None] + np.stack([x, y]) - shift)
-    return found
+    return np.asarray(np.linalg.solve(linear, frame.pole[:, None] + np.stack([x, y]) - shift), np.float64)
 
 
 def _hand(pitch: float, south: bool) -> Literal["S", "Z"]:
