@@ -223,7 +223,7 @@ def test_arms_of_sparcfire_come_onto_the_pixels_of_the_network():
         input_size, field_fraction = 32, 0.75
 
     mask = np.zeros((424, 424), np.float32)
-    mask[53 : 53 + 106, 53 : 53 + 106] = 1  # the north-east of what the network sees
+    mask[: 53 + 106, : 53 + 106] = 1  # the north-east of what the network sees, and of what it does not
     arms, bars = gallery._arms_on(mask, Dataset())
     assert arms[:10, :10].min() > 0.99 and arms[12:].max() < 0.01 and arms[:, 12:].max() < 0.01
-    assert arms.sum() * (424 * 0.75 / 32) ** 2 == pytest.approx(106**2, rel=0.01) and not bars.any()
+    assert arms.sum() * (424 * 0.75 / 32) ** 2 == pytest.approx(106**2, rel=0.02) and not bars.any()

@@ -70,14 +70,14 @@ def overlay(
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def outlines(axes: Axes, masks: NDArray[np.floating[Any]], extent: Any = None) -> None:
+def outlines(axes: Axes, masks: NDArray[np.floating[Any]], extent: Any = None, line: float = 1.2) -> None:
     """Draw where each mask crosses 0.2 (dashed) and 0.5 (solid), over a dark edge that shows on a white core too."""
     place: Any = {} if extent is None else {"extent": extent, "origin": "upper"}
     for name, mask in zip(CLASSES, masks, strict=True):
         for level, style in LEVELS.items():
             if np.nanmax(mask) > level > np.nanmin(mask):
-                axes.contour(mask, levels=[level], colors="k", linewidths=2.4, alpha=0.6, **place)
-                axes.contour(mask, levels=[level], colors=COLOURS[name], linewidths=1.2, linestyles=style, **place)
+                axes.contour(mask, levels=[level], colors="k", linewidths=2 * line, alpha=0.6, **place)
+                axes.contour(mask, levels=[level], colors=COLOURS[name], linewidths=line, linestyles=style, **place)
 
 
 def legend(figure: Figure, title: str = "fraction of volunteers", columns: int = 4) -> None:
@@ -145,7 +145,7 @@ def comparison(
             for axes, title in zip(strip, ("picture", *masks), strict=True):
                 axes.imshow(picture, interpolation="bilinear")
                 if title in masks:
-                    outlines(axes, masks[title][index])
+                    outlines(axes, masks[title][index], line=1.2 * min(1, side / 1.75))
                 if notes and title in notes:
                     corner(axes, notes[title][index])
                 if row == 0:
