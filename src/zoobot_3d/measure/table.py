@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,13 @@ from numpy.typing import NDArray
 
 from zoobot_3d import __version__, io
 from zoobot_3d.catalog.reading import CUBES
-from zoobot_3d.compute.batch import file_stamp, reason_for, remove_leftovers, table_stem
+from zoobot_3d.compute.batch import reason_for, remove_leftovers, table_stem
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
-from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
-from zoobot_3d.infer.predictions import masks_of_shard, read_run, run_root
-from zoobot_3d.infer.rows import SIGMA_FULL
-from zoobot_3d.infer.shards import checked_shards
-from zoobot_3d.io.masks import read_mask_fits
+from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, typed, write_measurements
 from zoobot_3d.measure.flags import bits, decode_flags
 from zoobot_3d.measure.galaxy import COSMOLOGIES, Given, measure_masks
+from zoobot_3d.measure.sources import Source, list_masks, read_galaxies
 from zoobot_3d.schema import id_column
 from zoobot_3d.sky.grid import PixelGrid
 
@@ -117,7 +114,7 @@ def arms_path(out: str | os.PathLike[str]) -> Path:
 
 
 def measure_table(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Source,
     out: str | os.PathLike[str],
     *,
     galaxies: str | os.PathLike[str] | None = None,
@@ -167,7 +164,7 @@ def measure_table(
     target = Path(out)
     if target.suffix not in (".parquet", ".pq"):
         raise ConfigError(f"{target}: units and definitions are kept in Parquet; give a name that ends in .parquet")
-    jobs, made_by = _jobs(source)
+    jobs, made_by = list_masks(source)
     jobs = _with_given(jobs, galaxies, asked)
     key = json.dumps({"version": __version__, "options": asdict(asked), "masks": made_by}, sort_keys=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -223,40 +220,6 @@ def _summary(rows: pd.DataFrame, arms: pd.DataFrame, n_new: int, n_kept: int, ta
 # What to measure
 
 
-def _jobs(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame, str]:
-    """List the galaxies, and say what made their masks."""
-    paths = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]
-    if len(paths) == 1 and paths[0].is_dir():
-        return _prediction_jobs(paths[0])
-    return _file_jobs(paths)
-
-
-def _prediction_jobs(folder: Path) -> tuple[pd.DataFrame, str]:
-    frames = []
-    for shard, checksum in checked_shards(folder):
-        names = pq.read_schema(shard).names
-        rows = pd.read_parquet(shard, columns=[name for name in names if not name.endswith("_png")])
-        frames.append(rows.assign(file=os.path.realpath(shard), checksum=checksum))
-    rows = pd.concat(frames, ignore_index=True)
-    root = os.path.realpath(run_root(folder))
-    paths = [os.path.join(root, str(path)) for path in rows["path"].fillna("")]  # noqa: PTH118 - text, many
-    jobs = pd.DataFrame({"id": rows["id"].astype(str), "file": rows["file"], "image": paths})
-    jobs["stamp"] = rows["checksum"].astype(str)
-    return jobs, str((read_run(folder) or {}).get("bundle", ""))
-
-
-def _file_jobs(paths: list[Path]) -> tuple[pd.DataFrame, str]:
-    if not paths:
-        raise BadFileError("input", "the list of mask files is empty", "give at least one")
-    for path in paths:
-        if not path.exists():
-            raise BadFileError(path, "no such file or folder", "check the path")
-    names = [path.name.removesuffix(".gz").removesuffix(".fits").removesuffix("_masks") for path in paths]
-    files = [os.path.realpath(path) for path in paths]
-    stamps = [f"{file}:{file_stamp(Path(file))}" for file in files]
-    return pd.DataFrame({"id": io.unique_stems(names, ()), "file": files, "image": "", "stamp": stamps}), "files"
-
-
 def _with_given(jobs: pd.DataFrame, galaxies: str | os.PathLike[str] | None, options: MeasureOptions) -> pd.DataFrame:
     """Add redshift, inclination and position angle, and make stamps that change with them."""
     for name in _GIVEN:
@@ -310,30 +273,15 @@ def _of_file(
     file: str, asked: dict[str, dict[str, Any]], cosmology: str, isophotes: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Measure the galaxies of one file of masks; yield names and records."""
-    for name, job in asked.items() if not file.endswith(".parquet") else ():
-        try:
-            masks, sigma, grid = read_mask_fits(file)
-            record = _record(job, (masks, sigma, grid), {}, cosmology, isophotes)
-        except Exception as error:  # one galaxy must not stop the others
-            record = _failure(job, reason_for(error, file, Path(file).name))
-        yield name, record
-    if not file.endswith(".parquet"):
-        return
-    kinds = ("mask", "sigma") if "spiral_sigma_png" in pq.read_schema(file).names else ("mask",)
-    for row, masks, *others in masks_of_shard(Path(file), asked.keys(), *kinds):
-        name = str(row["id"])
-        job = asked[name]
-        told = {"ra": row["ra"], "dec": row["dec"], "warning": row["warning"]}
-        if masks is None:
-            yield name, _failure(job, str(row["error"])) | told
+    for found in read_galaxies(file, asked.keys()):
+        job = asked[found.name]
+        if found.planes is None:
+            yield found.name, _failure(job, found.error) | found.told
             continue
         try:
-            sigma = others[0] * np.float32(SIGMA_FULL) if others else None
-            place = (row["ra"], row["dec"]) if np.isfinite([row["ra"], row["dec"], row["pixscale"]]).all() else ()
-            grid = PixelGrid(masks.shape[1:], row["pixscale"], *place)
-            yield name, _record(job, (masks, sigma, grid), told, cosmology, isophotes)
+            yield found.name, _record(job, found.planes, found.told, cosmology, isophotes)
         except Exception as error:  # one galaxy must not stop the others
-            yield name, _failure(job, reason_for(error, job["image"], str(row["path"]))) | told
+            yield found.name, _failure(job, reason_for(error, job["image"], Path(job["image"]).name)) | found.told
 
 
 def _record(
