@@ -1,7 +1,7 @@
 """Spaxel grids of integral-field cubes and maps: reading where they lie, and writing masks that lie beside them.
 
-Arrays on a spaxel grid keep the order of the cube's file, as `astropy.io.fits` gives it: a cube may lie at any angle, and
-its arrays are never flipped. Must not know what the masks are.
+Arrays on a spaxel grid keep the order of the cube's file, as `astropy.io.fits` gives it: a cube may lie at any angle,
+and its arrays are never flipped. Must not know what the masks are.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ __all__ = ["LEAST_FRACTION", "Part", "SpaxelMasks", "Split", "masks_on_spaxels",
 LEAST_FRACTION = 0.1
 """Fractions of volunteers below this have no weight: over a whole field, the faint tails of a mask would add up."""
 
+_SLIVER = 1e-3  # of a spaxel: what is rounding rather than an overlap
+
 
 @dataclass(frozen=True, eq=False)
 class SpaxelMasks:
@@ -153,9 +155,10 @@ def masks_on_spaxels(
         (*planes, inside), covered = reproject_exact((np.stack([*masks, known]), grid.wcs), wcs, shape_out=shape)
     inside = np.nan_to_num(inside)
     footprint = inside * np.clip(covered[0], 0, 1)
+    footprint[footprint < _SLIVER] = 0
     if not footprint.any():
         raise GridError("no spaxel lies in the field of the masks; is it the cube of another galaxy?")
-    means = [np.divide(np.nan_to_num(p), inside, out=np.full(shape, np.nan), where=inside > 0) for p in planes]
+    means = [np.divide(np.nan_to_num(p), inside, out=np.full(shape, np.nan), where=footprint > 0) for p in planes]
     return SpaxelMasks(np.stack(means).clip(0, 1).astype(np.float32), footprint.astype(np.float32), wcs, fwhm)
 
 
