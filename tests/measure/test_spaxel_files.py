@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ def test_cubes_are_found_by_whole_words_of_their_names(tmp_path):
     for file in ("manga-8485-1901-LOGCUBE.fits.gz", "8485-19011.fits", "12345_A_cube.fits", "part-7.fits", "7.fits"):
         (tmp_path / file).write_bytes(b"")
     found = match_cubes(names, tmp_path)
-    assert {os.path.basename(cube): name for cube, name in zip(found["cube"], found["id"], strict=True)} == {
+    assert {Path(cube).name: name for cube, name in zip(found["cube"], found["id"], strict=True)} == {
         "manga-8485-1901-LOGCUBE.fits.gz": "8485-1901",
         "8485-19011.fits": "8485-19011.fits",
         "12345_A_cube.fits": "12345",

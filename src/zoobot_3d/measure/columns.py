@@ -20,7 +20,7 @@ from astropy.table import Table, meta
 
 from zoobot_3d import io
 
-__all__ = ["ARM_COLUMNS", "GALAXY_COLUMNS", "Column", "columns_table", "typed", "write_measurements"]
+__all__ = ["ARM_COLUMNS", "GALAXY_COLUMNS", "LIGHT_COLUMNS", "Column", "columns_table", "typed", "write_measurements"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,46 @@ ARM_COLUMNS: tuple[Column, ...] = (
     Column("rms", "deg", "Scatter of the ridge about the spiral, as an angle about the centre."),
 )
 """Columns of the table of arms: logarithmic spirals in the plane of the disk."""
+
+_BRIGHTNESS = "nmgy / arcsec2"
+_CONTRAST = "Elmegreen et al. 2011, ApJ 737, 32"
+
+LIGHT_COLUMNS: tuple[Column, ...] = (
+    Column("id", "", "Name of the galaxy.", kind="text"),
+    Column("band", "", "Band, as the image names it; empty if nothing could be measured.", kind="text"),
+    Column("error", "", "Why nothing could be measured; empty if something could.", kind="text"),
+    Column("warning", "", "What was converted in the image, or is not known of it.", kind="text"),
+    Column("flags", "", "Sum of quality flags; zoobot_3d.measure.decode_flags names them.", kind="int"),
+    Column("image", "", "Name of the FITS file that was measured.", kind="text"),
+    *_with_error("arm_flux", "nmgy", "Sum over pixels of flux times the fraction of volunteers in arms."),
+    *_with_error("bar_flux", "nmgy", "Sum over pixels of flux times the fraction of volunteers in the bar."),
+    *_with_error("arm_brightness", _BRIGHTNESS, "Mean surface brightness of the arms, weighted by the fraction."),
+    *_with_error(
+        "interarm_brightness",
+        _BRIGHTNESS,
+        "Mean surface brightness of what is neither arm nor bar, weighted so that its distribution over deprojected "
+        "radius is that of the arms.",
+    ),
+    *_with_error("bar_brightness", _BRIGHTNESS, "Mean surface brightness of the bar, weighted by the fraction."),
+    *_with_error(
+        "contrast", "", "Arm over inter-arm surface brightness, at the radii where there are both.", _CONTRAST
+    ),
+    Column("redder", "", "The next redder band of the image, of the colours; empty for the reddest.", kind="text"),
+    *_with_error("arm_colour", "mag", "AB magnitude of the arms in this band less that in the redder one."),
+    *_with_error("interarm_colour", "mag", "Likewise, between the arms."),
+    *_with_error("bar_colour", "mag", "Likewise, of the bar."),
+    Column("arm_area", "arcsec2", "Sum of the weights of the arms."),
+    Column("bar_area", "arcsec2", "Sum of the weights of the bar."),
+    Column("arm_left_out", "", "Fraction of the arms that is left out: neighbours, stars, no data."),
+    Column("arm_matched", "", "Fraction of the arms that is at radii with an inter-arm."),
+    *_with_error("sky", _BRIGHTNESS, "Level of the sky that was subtracted."),
+    Column("noise", _BRIGHTNESS, "Standard deviation of single pixels of the sky."),
+    Column(
+        "noise_correlation", "", "Variance of the noise in blocks of 8 x 8 pixels, over that of independent pixels."
+    ),
+    Column("errors_from", "", "What errors are from: invvar, sky or none.", kind="text"),
+)
+"""Columns of the table of light: a row for each galaxy and band."""
 
 _TYPES = {"float": np.float64, "int": np.int64, "bool": bool}
 _ARROW = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "text": pa.string()}
