@@ -41,6 +41,7 @@ REASONS = {
     "needs SLURM": 3,
     "needs GPUs": 2,
     "needs several machines": 1,
+    "needs cubes": 1,
     "needs a checkpoint of the published network": 1,
 }
 """Blocks that are not run, by reason; see `doc_pages.NOT_RUN`."""

@@ -25,7 +25,7 @@ def noise(level: float = 1e-4, seed: int = 0, n: int = 1) -> np.ndarray:
 
 
 def star(x: float, y: float, height: float) -> np.ndarray:
-    return height * np.exp(-((X - x) ** 2 + (Y - y) ** 2) / 2 / 2.0**2)
+    return height * np.exp(-((X - x) ** 2 + (Y - y) ** 2) / 2 / 1.5**2)  # a FWHM of 1.8 arcsec
 
 
 def names(light) -> set[str]:

@@ -233,7 +233,7 @@ class _Galaxy:
             variance = np.full(flux.shape, sky.noise**2)
         variance = variance * sky.correlation
         level_err = 0.0 if np.isnan(sky.level_err) else sky.level_err
-        means = [_means(flux, weights) for weights in definitions]
+        means = [_means(flux, weights, number > 0) for number, weights in enumerate(definitions)]
         noise = _noise(flux, variance, level_err, definitions[0], means[0])
         err = {name: float(np.hypot(value, _half_range(means, name))) for name, value in noise.items()}
         pixel = self.grid.pixscale**2
@@ -284,9 +284,14 @@ def _mean(flux: NDArray[Any], weight: NDArray[Any]) -> float:
     return float((weight * flux).sum()) / total if total >= LEAST_PX else np.nan
 
 
-def _means(flux: NDArray[Any], weights: _Weights) -> dict[str, float]:
-    """Mean flux per pixel of each part, and the contrast at the radii where there are both; NaN without an answer."""
+def _means(flux: NDArray[Any], weights: _Weights, binary: bool) -> dict[str, float]:
+    """Mean flux per pixel of each part, and the contrast at the radii where there are both; NaN without an answer.
+
+    Binary masks of which a fifth has no match are of other radii, and no measure of the error.
+    """
     means = {name: _mean(flux, getattr(weights, name)) for name in _PARTS}
+    if binary and weights.matched_arm.sum() < (1 - _MOST_MISSING) * weights.arm.sum():
+        means["interarm"] = np.nan
     arm = _mean(flux, weights.matched_arm)
     means["contrast"] = arm / means["interarm"] if arm > 0 and means["interarm"] > 0 else np.nan
     return means

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.stats import mad_std, sigma_clipped_stats
 from numpy.typing import NDArray
 from photutils.segmentation import SegmentationImage, detect_sources
-from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, median
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, median, median_filter
 
 from zoobot_3d.quiet import quiet_libraries
 
@@ -25,6 +25,8 @@ _SMOOTH_PX = 1.5
 _DETECTION = 3.0  # standard deviations of the smooth image, of the galaxy and its neighbours
 _ON_GALAXY = 5.0  # likewise, of a source that lies on the galaxy
 _STANDS_OUT = 4.0  # brightness of such a source, over the median of the galaxy at its radius
+_AROUND = 2.0  # likewise, over the median around it
+_WINDOWS = 9  # blocks to a side of what is around a source
 _LEAST_PX = 10
 _REACH = 1.2
 _MARGIN_PX = 5  # about sources, that is no sky
@@ -80,7 +82,8 @@ def find_sources(
     noise, is smoothed; what stands out from the sky by 3 standard deviations is a source. The galaxy is that at the
     centre, and those that are mostly marked, such as arms that no disk connects; the others are neighbours. On the
     galaxy, a region is one if it is by 5 standard deviations brighter than 4 times the median of the galaxy at its
-    radius, or further in if that is less, and is not at its centre: arms and most star-forming regions are fainter.
+    radius (or further in, if that is less) and than twice the median of the square about it, and is not at the centre:
+    arms and most star-forming regions are fainter.
 
     Parameters
     ----------
@@ -91,7 +94,7 @@ def find_sources(
     marked : numpy.ndarray of bool
         (H, W) what is surely the galaxy: its arms and its bar.
     grow : float
-        Pixels by which other sources are grown.
+        Pixels by which other sources are grown; the square about a pixel is 7 times as wide.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def find_sources(
         if segments is None:
             return Sources(nothing.others, known & outside)
         galaxy = _at_centre(segments, radius) | _mostly(segments, marked)
-        others = (segments.data > 0) & ~galaxy | _on_galaxy(smooth, noise, radius, galaxy)
+        others = (segments.data > 0) & ~galaxy | _on_galaxy(smooth, noise, radius, galaxy, grow)
     if others.any():
         others = np.asarray(distance_transform_edt(~others)) <= grow
     source = binary_dilation(segments.data > 0, iterations=_MARGIN_PX)
@@ -142,9 +145,9 @@ def _at_centre(segments: SegmentationImage, radius: NDArray[Any]) -> NDArray[np.
 
 
 def _on_galaxy(
-    smooth: NDArray[Any], noise: float, radius: NDArray[Any], galaxy: NDArray[np.bool_]
+    smooth: NDArray[Any], noise: float, radius: NDArray[Any], galaxy: NDArray[np.bool_], grow: float
 ) -> NDArray[np.bool_]:
-    """Find what lies on the galaxy and is much brighter than it is at this radius."""
+    """Find what lies on the galaxy and is much brighter than it is at this radius, and than what is around it."""
     if not galaxy.any():
         return galaxy
     ring = np.where(np.isfinite(radius), radius / _RING_PX, 0).astype(int)
@@ -153,12 +156,22 @@ def _on_galaxy(
     levels = np.full(n_rings, np.inf)
     levels[there] = median(smooth, np.where(galaxy, ring, -1), np.flatnonzero(there))
     levels = np.minimum.accumulate(levels)  # a source outside of the disk is the whole of its ring
-    threshold = _STANDS_OUT * np.maximum(levels[ring], 0) + _ON_GALAXY * noise
+    level = np.maximum(_STANDS_OUT * levels[ring], _AROUND * _around(smooth, 7 * grow))
+    threshold = np.maximum(level, 0) + _ON_GALAXY * noise
     found = detect_sources(smooth, threshold, n_pixels=_LEAST_PX, mask=~galaxy)
     if found is None:
         return np.zeros(galaxy.shape, bool)
     core = np.unique(found.data[radius <= _CORE_PX])
     return (found.data > 0) & ~np.isin(found.data, core)
+
+
+def _around(image: NDArray[Any], side: float) -> NDArray[Any]:
+    """Return the median in a square about each pixel, ``side`` px wide, to the blocks of a ninth of it."""
+    block = max(1, round(side / _WINDOWS))
+    padded = np.pad(image, [(0, -n % block) for n in image.shape], mode="edge")
+    rows, columns = (n // block for n in padded.shape)
+    small = median_filter(padded.reshape(rows, block, columns, block).mean(axis=(1, 3)), _WINDOWS, mode="nearest")
+    return np.asarray(small.repeat(block, 0).repeat(block, 1)[: image.shape[0], : image.shape[1]])
 
 
 def measure_sky(plane: NDArray[np.floating], sky: NDArray[np.bool_]) -> Sky:
