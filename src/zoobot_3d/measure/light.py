@@ -140,9 +140,13 @@ def measure_light(
     GridError
         If shapes differ.
     """
-    image, masks = np.asarray(image, np.float64), np.asarray(masks, np.float64)
-    shapes = {"image": image.shape == (len(bands), *grid.shape), "masks": masks.shape == (len(CLASSES), *grid.shape)}
-    shapes |= {"invvar": invvar is None or invvar.shape == image.shape}
+    values: NDArray[np.float64] = np.asarray(image, np.float64)
+    fractions: NDArray[np.float64] = np.asarray(masks, np.float64)
+    shapes = {
+        "image": values.shape == (len(bands), *grid.shape),
+        "masks": fractions.shape == (len(CLASSES), *grid.shape),
+    }
+    shapes |= {"invvar": invvar is None or invvar.shape == values.shape}
     shapes |= {"left_out": left_out is None or left_out.shape == grid.shape}
     if wrong := [name for name, fits in shapes.items() if not fits]:
         raise GridError(f"{wrong[0]} does not lie on the grid of {grid.shape} with {len(bands)} bands")
@@ -150,11 +154,11 @@ def measure_light(
     rows, columns = np.indices(grid.shape)
     radius = np.hypot(*(disk or FACE_ON).to_plane(columns - x, rows - y))
     grow = _GROW_ARCSEC / grid.pixscale if grid.scaled else _GROW_PX
-    marked = (np.nan_to_num(masks) >= LEAST_FRACTION).any(axis=0)
-    sources = find_sources(image, radius, marked, grow=max(grow, 2.0))
-    out = sources.others | ~np.isfinite(masks).all(axis=0) | (False if left_out is None else left_out)
-    masks = np.nan_to_num(masks)
-    return _Galaxy(image, tuple(bands), masks, grid, invvar, radius, sources, out, disk is None).light()
+    marked = (np.nan_to_num(fractions) >= LEAST_FRACTION).any(axis=0)
+    sources = find_sources(values, radius, marked, grow=max(grow, 2.0))
+    out = sources.others | ~np.isfinite(fractions).all(axis=0) | (False if left_out is None else left_out)
+    fractions = np.nan_to_num(fractions)
+    return _Galaxy(values, tuple(bands), fractions, grid, invvar, radius, sources, out, disk is None).light()
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,9 +196,10 @@ class _Galaxy:
 
     def _weights(self, threshold: float | None, good: NDArray[np.bool_]) -> _Weights:
         spiral, bar = self.masks if threshold is None else (self.masks >= threshold).astype(float)
-        arm = good * np.where(spiral >= LEAST_FRACTION, spiral, 0)
-        between, matched = radius_matched(arm, good * (1 - spiral) * (1 - bar), self.radius, 1.0)
-        return _Weights(arm, between, good * np.where(bar >= LEAST_FRACTION, bar, 0), arm * matched)
+        area = good.astype(np.float64)
+        arm: NDArray[np.float64] = area * np.where(spiral >= LEAST_FRACTION, spiral, 0)
+        between, matched = radius_matched(arm, area * (1 - spiral) * (1 - bar), self.radius, 1.0)
+        return _Weights(arm, between, area * np.where(bar >= LEAST_FRACTION, bar, 0), arm * matched)
 
     def _shared(self, whole: _Weights, soft: _Weights) -> tuple[int, dict[str, float]]:
         """Return flags and numbers that are the same in all bands."""
