@@ -154,7 +154,7 @@ def measure_light(
     rows, columns = np.indices(grid.shape)
     radius = np.hypot(*(disk or FACE_ON).to_plane(columns - x, rows - y))
     grow = _GROW_ARCSEC / grid.pixscale if grid.scaled else _GROW_PX
-    marked = (np.nan_to_num(fractions) >= LEAST_FRACTION).any(axis=0)
+    marked = np.asarray((np.nan_to_num(fractions) >= LEAST_FRACTION).any(axis=0))
     sources = find_sources(values, radius, marked, grow=max(grow, 2.0))
     out = sources.others | ~np.isfinite(fractions).all(axis=0) | (False if left_out is None else left_out)
     fractions = np.nan_to_num(fractions)
