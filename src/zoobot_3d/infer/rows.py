@@ -166,12 +166,14 @@ def success_row(
     out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
     out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale}
     out |= box | {"field": box["field_height"] / masks.shape[1]}
+    top, left, height, width = (box[name] for name in FIELD_COLUMNS)
     for name, mask in zip(CLASSES, masks, strict=True):
+        seen = mask[top : top + height, left : left + width]
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)
-        out[f"{name}_max"] = float(np.nan_to_num(mask).max())
-        out[f"{name}_mean"] = float(np.nanmean(mask))
-        out[f"{name}_area_px"] = float((mask > _ON).sum())
-        out[f"{name}_area_half_px"] = float((mask > _HALF).sum())
+        out[f"{name}_max"] = float(seen.max(initial=0))
+        out[f"{name}_mean"] = float(seen.mean()) if seen.size else np.nan
+        out[f"{name}_area_px"] = float(np.count_nonzero(seen > _ON))
+        out[f"{name}_area_half_px"] = float(np.count_nonzero(seen > _HALF))
     if sigma is not None:
         for name, plane in zip(CLASSES, sigma, strict=True):
             out[f"{name}_sigma_png"] = io.encode_mask_png(plane / SIGMA_FULL)

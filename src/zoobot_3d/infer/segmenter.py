@@ -14,7 +14,7 @@ from zoobot_3d.errors import ConfigError
 from zoobot_3d.infer.bundle import DEFAULT, Bundle, StoredBundle, open_bundle
 from zoobot_3d.infer.field import FIELDS, Field, Window, galaxy_window
 from zoobot_3d.infer.members import Member
-from zoobot_3d.infer.picture import check_picture, outside_field
+from zoobot_3d.infer.picture import beyond_field, check_picture
 from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
 from zoobot_3d.sky.grid import PixelGrid, resample
 
@@ -223,7 +223,8 @@ class Segmenter:
 
     def _within_field(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Put NaN where no network sees; in place, and returned."""
-        maps[:, outside_field(maps.shape[1:], self.field_fraction)] = np.nan
+        maps[:, beyond_field(maps.shape[1], self.field_fraction)] = np.nan
+        maps[:, :, beyond_field(maps.shape[2], self.field_fraction)] = np.nan
         return maps
 
     def check_uncertainty(self) -> None:
