@@ -1,4 +1,4 @@
-"""How fast are masks encoded as PNG, and how large are they? The settings in use against the adaptive filters of libpng.
+"""How fast are masks encoded as PNG, and how large are they? The settings in use against libpng with adaptive filters.
 
     python benchmarks/mask_png.py [--folder ../shared/realdata/gz_decals_jpg/jpg] [--galaxies 64]
 
