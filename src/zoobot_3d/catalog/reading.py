@@ -27,6 +27,7 @@ __all__ = [
     "assign_split",
     "catalog_root",
     "gz_pixscale",
+    "integer_ids",
     "list_galaxies",
     "read_catalog",
     "split_of",
@@ -40,6 +41,7 @@ _TABLES = tuple(name for name in TABLES if name not in (".fits", ".fit"))
 _PATH_COLUMNS = (COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc")
 _UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".pdf", ".eps")
 
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _LARGEST_SCALE = 100.0  # arcsec per pixel: 424 of them are 12 degrees
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -261,9 +263,10 @@ def list_galaxies(
     Returns
     -------
     pandas.DataFrame
-        ``id``, ``path`` (as given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of
-        the 424 px picture) where known, else NaN. ``warning`` says what is wrong with a row's position. ``attrs`` hold
-        ``root``, the folder that paths start from, and ``named_by_file``, whether names are those of the pictures.
+        ``id`` (integers if the table's are, see `integer_ids`, else text), ``path`` (as given), ``file`` (where it is),
+        and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of the 424 px picture) where known, else NaN. ``warning``
+        says what is wrong with a row's position. ``attrs`` hold ``root``, the folder that paths start from, and
+        ``named_by_file``, whether names are those of the pictures.
 
     Raises
     ------
@@ -387,7 +390,8 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths], "ra": ra, "dec": dec}
     out |= {"pixscale": pixscale, "warning": warning}
     table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
-    return _unique_ids(table, root, named_by_file=named is None)
+    table = _unique_ids(table, root, named_by_file=named is None)
+    return table if named is None else table.assign(id=integer_ids(table["id"], frame, named))
 
 
 def _scales(column: pd.Series) -> tuple[NDArray[np.float64], list[str]]:
@@ -427,6 +431,36 @@ def text_names(column: pd.Series) -> list[str]:
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
     return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]
+
+
+def integer_ids(names: pd.Series, table: pd.DataFrame, column: str) -> pd.Series:
+    """Turn the names of galaxies back into integers, if their column holds integers, all of them present.
+
+    Parameters
+    ----------
+    names : pandas.Series
+        Names as text.
+    table : pandas.DataFrame
+        From `read_catalog`.
+    column : str
+        Its column of names. Integers are those of a column of integers; in delimited text, those of a column of nothing
+        but digits and signs in the usual spelling: 17, but not 017 or +17.
+
+    Returns
+    -------
+    pandas.Series
+        int64; uint64, if the column is, or if a value is 2**63 or more; as given, if one name is no integer.
+    """
+    numbers = pd.api.types.is_integer_dtype(table[column].dtype)
+    if not (numbers or table.attrs.get("delimited")) or not len(names) or not all(map(_INTEGER.fullmatch, names)):
+        return names
+    values = [int(name) for name in names]
+    unsigned = str(table[column].dtype).lower().startswith("uint64")
+    if not unsigned and min(values) >= -(2**63) and max(values) < 2**63:
+        return pd.Series(values, index=names.index, dtype=np.int64)
+    if min(values) >= 0 and max(values) < 2**64:
+        return pd.Series(values, index=names.index, dtype=np.uint64)
+    return names
 
 
 def _unique_ids(frame: pd.DataFrame, root: Path, *, named_by_file: bool) -> pd.DataFrame:

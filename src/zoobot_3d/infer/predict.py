@@ -38,16 +38,28 @@ from zoobot_3d.infer.predictions import (
     run_root,
     write_run,
 )
-from zoobot_3d.infer.rows import ROW_SCHEMA, SIGMA_FULL, Picture, failure_row, read_galaxy, success_row, typed
+from zoobot_3d.infer.rows import (
+    ROW_SCHEMA,
+    SIGMA_FULL,
+    TEXT_IDS,
+    Picture,
+    failure_row,
+    id_type,
+    ids_fit,
+    read_galaxy,
+    success_row,
+    typed,
+)
 from zoobot_3d.infer.shards import SHARDS, ShardLog, clean_shards, shard_files, shard_name, start_date, write_shard
+from zoobot_3d.infer.uncertainty import Found
 from zoobot_3d.schema import CLASSES
 
 if TYPE_CHECKING:
     from zoobot_3d.infer.bundle import Bundle, StoredBundle
     from zoobot_3d.infer.segmenter import Segmenter
 
-_Answer: TypeAlias = tuple[NDArray[Any], NDArray[Any] | None, dict[str, float]]
-"""Masks, deviations if asked for, and vote fractions of a picture."""
+_Answer: TypeAlias = tuple[Found, dict[str, float]]
+"""What is found in a picture, and its vote fractions."""
 
 __all__ = ["SIGMA_FULL", "PredictSummary", "has_sigma", "predict", "read_masks", "read_masks_and_sigma", "run_root"]
 
@@ -260,16 +272,18 @@ class _Run:
             "uncertainty": self.uncertainty,
             "schema": ROW_SCHEMA,
         }
-        before = read_run(self.folder)
-        if before is not None and _differences(before, asked):
+        before, ids = read_run(self.folder), galaxies["id"]
+        if before is not None and (_differences(before, asked) or not ids_fit(ids, str(before.get("ids")))):
             before = read_run_of_shards(self.folder) or before  # a broken record yields to the shards
             if differs := _differences(before, asked):
                 raise ConfigError(
                     f"{self.folder}: holds predictions made with other {', '.join(differs)}; "
                     "give another --out or remove it"
                 )
+            _check_ids(ids, str(before.get("ids")), self.folder)
         root = os.path.realpath(galaxies.attrs.get("root", "."))
         run = asked | {
+            "ids": id_type(ids) if before is None else before["ids"],
             "model": ", ".join(bundle.info.model_name for bundle in bundles),
             "zoobot_3d": str((before or {}).get("zoobot_3d", __version__)),
             # Not absolute: the two may move together.
@@ -291,7 +305,7 @@ class _Run:
         """Write a shard, new or with rows replaced, unless all is as it was."""
         fresh = typed(records, self.told)
         if path is not None:
-            as_before = known.reindex(fresh["id"].to_numpy()).astype(object).fillna("").to_dict("list")
+            as_before = known.reindex(fresh["id"].astype(str).to_numpy()).astype(object).fillna("").to_dict("list")
             said = zip(as_before["error"], as_before["stamp"], strict=True)
             if all((record["error"], record["stamp"]) == told for record, told in zip(records, said, strict=True)):
                 return  # failures that failed in the same way
@@ -322,12 +336,12 @@ class _Run:
                 if isinstance(answer, Exception):
                     answer = reason_for(answer, row.file, row.path)
                 if isinstance(answer, str) or isinstance(galaxy, str):
-                    records.append(failure_row(row, str(answer), self.uncertainty, self.segmenter.vote_names))
+                    records.append(self._failure(row, str(answer)))
                     continue
                 record = success_row(row, galaxy, *answer)
                 records.append(record)
                 if self.record is not None:
-                    mask, sigma, _ = answer
+                    mask, sigma, _ = answer[0]
                     planes = quantized(mask), None if sigma is None else quantized(sigma / SIGMA_FULL) * SIGMA_FULL
                     save = self.record.files.save
                     writing.append((record, pool.submit(save, self.folder / MASKS, record, *planes)))
@@ -336,6 +350,11 @@ class _Run:
             if problem := future.result():
                 record["warning"] = "; ".join(filter(None, (record["warning"], problem)))
         return records
+
+    def _failure(self, row: Any, reason: str) -> dict[str, Any]:
+        """Make the row of a galaxy without masks."""
+        names, tta = self.segmenter.vote_names, self.segmenter.tta
+        return failure_row(row, reason, names, tta=tta, uncertainty=self.uncertainty)
 
     def _ask(self, good: list[Picture]) -> list[_Answer | Exception]:
         """Return masks, deviations if asked for, and vote fractions of each picture, or what one of them raised."""
@@ -349,19 +368,14 @@ class _Run:
     def _answers(self, pictures: list[NDArray[Any]], field: Field) -> list[_Answer | Exception]:
         """Ask about pictures that show their galaxies in one way; if one fails, one by one."""
         try:
-            found: list[tuple[NDArray[Any], NDArray[Any] | None]] = (
-                list(self.segmenter.segment_checked_with_uncertainty(pictures, field))
-                if self.uncertainty
-                else [(mask, None) for mask in self.segmenter.segment_checked(pictures, field)]
-            )
+            found = self.segmenter.find(pictures, field, uncertain=self.uncertainty)
             votes = self.segmenter.vote_fractions(pictures, field)
         except Exception as error:  # one galaxy must not stop the others
             if len(pictures) == 1:
                 return [error]
             return [self._answers([picture], field)[0] for picture in pictures]
         return [
-            (mask, sigma, {name: float(column[index]) for name, column in votes.items()})
-            for index, (mask, sigma) in enumerate(found)
+            (each, {name: float(column[index]) for name, column in votes.items()}) for index, each in enumerate(found)
         ]
 
 
@@ -375,6 +389,25 @@ def _identity(bundles: Iterable[Bundle | StoredBundle]) -> str:
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     known = {"tta": False, "uncertainty": False, "schema": 0} | dict(before)  # as runs were before these
     return [name for name, value in asked.items() if known.get(name) != value]
+
+
+def _check_ids(ids: pd.Series, kind: str, folder: Path) -> None:
+    """Refuse ids that are text where a folder's are integers, or the other way round: one column holds one type.
+
+    Raises
+    ------
+    ConfigError
+        Naming an id.
+    """
+    if ids_fit(ids, kind):
+        return
+    own = id_type(ids)
+    words = {TEXT_IDS: "text"}
+    example = next((name for name in ids if not str(name).lstrip("-").isdigit()), ids.iloc[0])
+    raise ConfigError(
+        f"{folder}: the ids of its predictions are {words.get(kind, kind)}, and those of this input are "
+        f"{words.get(own, own)} (such as {example}); give another --out, or ids as before"
+    )
 
 
 def _kind(error: str) -> str:

@@ -19,11 +19,12 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from zoobot_3d import io
+from zoobot_3d.catalog.reading import integer_ids
 from zoobot_3d.errors import FetchError
 from zoobot_3d.infer.mask_files import MaskFormat
 from zoobot_3d.infer.predict import PredictSummary, predict
 from zoobot_3d.infer.predictions import has_sigma, read_masks, read_masks_and_sigma
-from zoobot_3d.schema import CLASSES, COL_DEC, COL_FITS, COL_JPG, COL_RA
+from zoobot_3d.schema import CLASSES, COL_DEC, COL_FITS, COL_JPG, COL_RA, id_column
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources.cutout_requests import RequestOptions, read_requests
@@ -175,6 +176,9 @@ def fetch_galaxies(
             row["problem"] = failed.get(request["row"], "the cutout could not be fetched")
         rows.append(row)
     galaxies = pd.DataFrame(rows)
+    named = settings.requests.id_column or id_column(list(table.columns))
+    if named is not None and len(galaxies):
+        galaxies["id"] = integer_ids(galaxies["id"], table, named)
     galaxies.attrs["root"] = str(root)
     return galaxies, notes
 
@@ -260,7 +264,7 @@ def read_sky(folder: Path, galaxies: pd.DataFrame) -> list[SkyMasks]:
         cube, grid = io.read_cutout(files[row["id"]])
         picture = rgb_from_grz(cube[:, ::-1])
         warning = "" if pd.isna(row["warning"]) else str(row["warning"])
-        found[row["id"]] = SkyMasks(row["id"], folder, picture, masks, sigma[0] if sigma else None, grid, warning)
+        found[row["id"]] = SkyMasks(str(row["id"]), folder, picture, masks, sigma[0] if sigma else None, grid, warning)
     return [found[name] for name in files if name in found]
 
 

@@ -147,7 +147,7 @@ def write_shard(log: ShardLog, number: int, frame: pd.DataFrame, notes: dict[str
     """Write a shard whole, and a line of the log: the column ``stamp`` goes there, as stamps tell times of files."""
     path = log.folder / SHARDS / shard_name(number)
     io.write_parquet(path, frame.drop(columns="stamp"), notes)
-    log.write(path.name, _checksum(path), dict(zip(frame["id"], frame["stamp"], strict=True)))
+    log.write(path.name, _checksum(path), dict(zip(frame["id"].astype(str), frame["stamp"], strict=True)))
     return path
 
 

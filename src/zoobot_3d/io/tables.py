@@ -70,7 +70,8 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     -------
     pandas.DataFrame
         Identifiers (`zoobot_3d.schema.is_identifier`) of delimited text are text as written. Whole numbers keep their
-        digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column.
+        digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column;
+        ``attrs["delimited"]`` is set for delimited text, where nothing says what is text and what a number.
 
     Raises
     ------
@@ -106,6 +107,7 @@ def _read(path: Path, columns: list[str] | None) -> pd.DataFrame:
         return _guarded(path, lambda: _read_parquet(path, columns))
     if kind == "text":
         frame = _read_text(path, _text(path, content), columns)
+        frame.attrs["delimited"] = True
     elif kind == "fits":
         frame = _guarded(path, lambda: _fits_table(path, content, columns))
     else:

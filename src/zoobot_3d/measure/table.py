@@ -26,10 +26,10 @@ from zoobot_3d.compute.batch import file_stamp, reason_for, remove_leftovers, ta
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.infer.predictions import masks_of_shard, read_run, run_root
-from zoobot_3d.infer.rows import SIGMA_FULL
+from zoobot_3d.infer.rows import SIGMA_FULL, TEXT_IDS, id_type
 from zoobot_3d.infer.shards import checked_shards
 from zoobot_3d.io.masks import read_mask_fits
-from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, typed, write_measurements
+from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, typed, with_ids, write_measurements
 from zoobot_3d.measure.flags import bits, decode_flags
 from zoobot_3d.measure.galaxy import COSMOLOGIES, Given, measure_masks
 from zoobot_3d.schema import id_column
@@ -167,7 +167,7 @@ def measure_table(
     target = Path(out)
     if target.suffix not in (".parquet", ".pq"):
         raise ConfigError(f"{target}: units and definitions are kept in Parquet; give a name that ends in .parquet")
-    jobs, made_by = _jobs(source)
+    jobs, made_by, ids = _jobs(source)
     jobs = _with_given(jobs, galaxies, asked)
     key = json.dumps({"version": __version__, "options": asdict(asked), "masks": made_by}, sort_keys=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -188,8 +188,8 @@ def measure_table(
         arms = arms.iloc[np.lexsort((arms["arm"], arms["id"].map(order)))]
         notes = {_KEY: key, "zoobot_3d": __version__}
         if len(new) or len(kept) < len(old) or not target.exists():
-            write_measurements(arms_path(target), typed(arms, ARM_COLUMNS), ARM_COLUMNS, notes)
-            write_measurements(target, typed(rows, GALAXY_COLUMNS), GALAXY_COLUMNS, notes)
+            for path, table, columns in ((arms_path(target), arms, ARM_COLUMNS), (target, rows, GALAXY_COLUMNS)):
+                write_measurements(path, *with_ids(typed(table, columns), columns, ids), notes)
         return _summary(rows, arms, len(new), len(kept), target)
 
 
@@ -223,15 +223,15 @@ def _summary(rows: pd.DataFrame, arms: pd.DataFrame, n_new: int, n_kept: int, ta
 # What to measure
 
 
-def _jobs(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame, str]:
-    """List the galaxies, and say what made their masks."""
+def _jobs(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame, str, str]:
+    """List the galaxies, their ids as text, and say what made their masks, and of which type their ids are."""
     paths = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]
     if len(paths) == 1 and paths[0].is_dir():
         return _prediction_jobs(paths[0])
     return _file_jobs(paths)
 
 
-def _prediction_jobs(folder: Path) -> tuple[pd.DataFrame, str]:
+def _prediction_jobs(folder: Path) -> tuple[pd.DataFrame, str, str]:
     frames = []
     for shard, checksum in checked_shards(folder):
         names = pq.read_schema(shard).names
@@ -242,10 +242,10 @@ def _prediction_jobs(folder: Path) -> tuple[pd.DataFrame, str]:
     paths = [os.path.join(root, str(path)) for path in rows["path"].fillna("")]  # noqa: PTH118 - text, many
     jobs = pd.DataFrame({"id": rows["id"].astype(str), "file": rows["file"], "image": paths})
     jobs["stamp"] = rows["checksum"].astype(str)
-    return jobs, str((read_run(folder) or {}).get("bundle", ""))
+    return jobs, str((read_run(folder) or {}).get("bundle", "")), id_type(rows["id"])
 
 
-def _file_jobs(paths: list[Path]) -> tuple[pd.DataFrame, str]:
+def _file_jobs(paths: list[Path]) -> tuple[pd.DataFrame, str, str]:
     if not paths:
         raise BadFileError("input", "the list of mask files is empty", "give at least one")
     for path in paths:
@@ -254,7 +254,8 @@ def _file_jobs(paths: list[Path]) -> tuple[pd.DataFrame, str]:
     names = [path.name.removesuffix(".gz").removesuffix(".fits").removesuffix("_masks") for path in paths]
     files = [os.path.realpath(path) for path in paths]
     stamps = [f"{file}:{file_stamp(Path(file))}" for file in files]
-    return pd.DataFrame({"id": io.unique_stems(names, ()), "file": files, "image": "", "stamp": stamps}), "files"
+    jobs = pd.DataFrame({"id": io.unique_stems(names, ()), "file": files, "image": "", "stamp": stamps})
+    return jobs, "files", TEXT_IDS
 
 
 def _with_given(jobs: pd.DataFrame, galaxies: str | os.PathLike[str] | None, options: MeasureOptions) -> pd.DataFrame:
@@ -291,6 +292,7 @@ def _there(target: Path, key: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows, arms = pd.read_parquet(target), pd.read_parquet(arms_path(target))
     except (OSError, ValueError, pa.ArrowException):
         return nothing  # damaged: made again
+    rows, arms = (frame.assign(id=frame["id"].astype(str)) for frame in (rows, arms))
     return rows[rows["error"] == ""], arms
 
 
