@@ -51,6 +51,11 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=32, help="number of pictures that are predicted at once")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the fastest that is available")
     engine_option(parser)
+    parser.add_argument(
+        "--cluster",
+        help="predict in several processes: local or local:N for N on this machine, tcp://HOST:PORT for a Dask "
+        "scheduler, slurm:FILE.yaml for SLURM jobs; by default in this process, which uses all cores or a GPU",
+    )
     parser.add_argument("--threads", type=positive, default=2, help="number of threads that read and write files")
     parser.add_argument(
         "--pixscale",
@@ -101,7 +106,12 @@ def _predict(args: argparse.Namespace) -> int:
     from zoobot_3d.infer.segmenter import load_segmenter
 
     segmenter = load_segmenter(
-        args.bundle, device=args.device, batch_size=args.batch_size, tta=args.tta, engine=args.engine
+        args.bundle,
+        device=args.device,
+        batch_size=args.batch_size,
+        tta=args.tta,
+        engine=args.engine,
+        start=args.cluster is None,
     )
     if args.uncertainty:
         segmenter.check_uncertainty()
@@ -119,6 +129,10 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that do not go together, or would do nothing."""
+    if args.cluster is not None:
+        from zoobot_3d.compute.cluster import check_cluster
+
+        check_cluster(args.cluster)
     ways = [bool(args.input), bool(args.radec), bool(args.name)]
     if sum(ways) != 1:
         raise ConfigError(
@@ -228,10 +242,11 @@ def _fetched(args: argparse.Namespace, table: pd.DataFrame, settings: FetchSetti
 
 def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter) -> PredictSummary:
     from zoobot_3d.compute.progress import progress_bar
-    from zoobot_3d.infer.predict import predict
+    from zoobot_3d.infer.predict import Where, predict
 
     fetched = args.fetch or args.radec or args.name
-    options: dict[str, Any] = {"shard_size": args.shard_size, "threads": args.threads, "uncertainty": args.uncertainty}
+    options: dict[str, Any] = {"shard_size": args.shard_size, "uncertainty": args.uncertainty}
+    options["where"] = Where(args.cluster or "", args.threads)
     with progress_bar("predicting", len(galaxies)) as advance:
         return predict(
             galaxies,

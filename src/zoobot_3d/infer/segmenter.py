@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -18,9 +20,33 @@ from zoobot_3d.infer.picture import beyond_field, check_picture
 from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, Found, combine, over_symmetries
 from zoobot_3d.sky.grid import PixelGrid, resample
 
-__all__ = ["Segmenter", "load_segmenter"]
+__all__ = ["Segmenter", "SegmenterSettings", "load_segmenter"]
 
 _ZOOMS = (0.8, 1.0, 1.25)  # windows of a picture of any field: about as far as the measured size scatters
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """What another process needs to make a `Segmenter` like one here.
+
+    Attributes
+    ----------
+    bundles : tuple of str
+        Their folders.
+    device, batch_size, tta, engine
+        As of `load_segmenter`.
+    """
+
+    bundles: tuple[str, ...]
+    device: str | None
+    batch_size: int
+    tta: bool
+    engine: str
+
+    def load(self) -> Segmenter:
+        """Load the bundles; see `load_segmenter`."""
+        options: dict[str, Any] = {"device": self.device, "batch_size": self.batch_size, "tta": self.tta}
+        return load_segmenter(self.bundles, engine=self.engine, **options)
 
 
 class Segmenter:
@@ -41,6 +67,9 @@ class Segmenter:
     engine : {"auto", "onnx", "openvino", "torch"}
         What runs the networks; see `zoobot_3d.engines.choice.choose`. ``"auto"`` runs a `Bundle` that is loaded with
         torch.
+    start : bool
+        False starts the networks when they are first used: where other processes do the work, this one may lack their
+        GPU.
 
     Attributes
     ----------
@@ -70,6 +99,7 @@ class Segmenter:
         batch_size: int = 32,
         tta: bool = False,
         engine: str = "auto",
+        start: bool = True,
     ) -> None:
         self.bundles = (bundle,) if isinstance(bundle, (Bundle, StoredBundle)) else tuple(bundle)
         if not self.bundles:
@@ -77,9 +107,38 @@ class Segmenter:
         self.bundle = self.bundles[0]
         self.batch_size = batch_size
         self.tta = tta
-        self._members = [Member.of(each, engine, device) for each in self.bundles]
-        first = self._members[0].engine
-        self.engine, self.device = first.name, first.device
+        self._asked = engine, device
+        if start:
+            assert self._members
+
+    @functools.cached_property
+    def _members(self) -> list[Member]:
+        return [Member.of(each, *self._asked) for each in self.bundles]
+
+    @property
+    def engine(self) -> str:
+        """What runs the first network."""
+        return self._members[0].engine.name
+
+    @property
+    def device(self) -> Any:
+        """Where the first network runs."""
+        return self._members[0].engine.device
+
+    @property
+    def settings(self) -> SegmenterSettings:
+        """What another process needs to make the same.
+
+        Raises
+        ------
+        ConfigError
+            If a bundle is in memory, where its weights may have been changed.
+        """
+        if any(isinstance(each, Bundle) for each in self.bundles):
+            raise ConfigError("workers load bundles from their folders; make the segmenter with load_segmenter(FOLDER)")
+        folders = tuple(os.path.realpath(each.path) for each in self.bundles)
+        engine, device = self._asked
+        return SegmenterSettings(folders, device, self.batch_size, self.tta, engine)
 
     def __repr__(self) -> str:
         """Say in one line which networks these are and what they see."""
@@ -423,6 +482,7 @@ def load_segmenter(
     batch_size: int = 32,
     tta: bool = False,
     engine: str = "auto",
+    start: bool = True,
 ) -> Segmenter:
     """Load a bundle, or several as an ensemble, and make it ready to find arms and bars.
 
@@ -438,6 +498,8 @@ def load_segmenter(
         Show each picture in the eight orientations of a square; see `Segmenter`.
     engine : {"auto", "onnx", "openvino", "torch"}
         What runs the networks; see `zoobot_3d.engines.choice.choose`.
+    start : bool
+        False starts the networks when they are first used; see `Segmenter`.
 
     Returns
     -------
@@ -452,4 +514,4 @@ def load_segmenter(
     """
     paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
     bundles = [open_bundle(path) for path in paths]
-    return Segmenter(bundles, device=device, batch_size=batch_size, tta=tta, engine=engine)
+    return Segmenter(bundles, device=device, batch_size=batch_size, tta=tta, engine=engine, start=start)
