@@ -356,8 +356,9 @@ class _Run:
 
     def _publish(self, number: int, made: Path, rows: pd.DataFrame, results: pd.DataFrame) -> None:
         """Take a shard that a worker has written."""
-        told = rows[["id", "stamp", "file_stem"]].assign(error=results["error"].to_numpy())
-        records = [{str(key): value for key, value in record.items()} for record in told.to_dict("records")]
+        errors = (error if isinstance(error, str) else None for error in results["error"])
+        told = zip(rows["id"], rows["stamp"], rows["file_stem"], errors, strict=True)
+        records = [dict(zip(("id", "stamp", "file_stem", "error"), each, strict=True)) for each in told]
         path, name = self.there.get(number), shard_name(number)
         if self._count(records) and path is not None:
             return
