@@ -39,7 +39,8 @@ EXTRA = {
 REASONS = {
     "installs software": 2,
     "needs SLURM": 3,
-    "needs GPUs": 2,
+    "needs GPUs": 3,
+    "needs LSDB": 2,
     "needs several machines": 1,
     "needs a checkpoint of the published network": 1,
 }
