@@ -71,6 +71,11 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", help="folder that the paths in a table start from; by default the table's own")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if any galaxy failed")
+    _sky_options(parser)
+    http_options(parser)
+
+
+def _sky_options(parser: argparse.ArgumentParser) -> None:
     sky = parser.add_argument_group("cutouts of the Legacy Surveys")
     sky.add_argument("--fetch", action="store_true", help="INPUT is a table of positions; fetch a cutout for each row")
     sky.add_argument(
@@ -91,7 +96,6 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     sky.add_argument("--layer", help=f"release: ls-dr8, ls-dr9, ls-dr10; by default {DEFAULT_LAYER}")
     sky.add_argument("--show", action="store_true", help="open the figures in a window when they are done")
     sky.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
-    http_options(parser)
 
 
 def _predict(args: argparse.Namespace) -> int:
