@@ -315,7 +315,9 @@ def test_rows_say_how_far_the_orientations_disagree(pictures, tiny_bundle, two_n
     turned = np.ascontiguousarray(np.rot90(picture))  # shows the network the same eight views
     assert one.find([turned])[0].disagreement == pytest.approx(alone[0], rel=1e-3)
     assert not zoobot_3d.load_segmenter(tiny_bundle, device="cpu").find([picture])[0].disagreement
-    windows = one.find([picture], "auto")[0].disagreement
+    radius = np.hypot(*(np.indices((128, 128)) - 63.5))
+    galaxy = np.repeat((200 * np.exp(-radius / 10)).astype(np.uint8)[..., None], 3, axis=2)
+    windows = one.find([galaxy], "auto")[0].disagreement
     assert windows.shape == (2,) and (windows > 0).all()
 
 
