@@ -473,3 +473,11 @@ def test_a_picture_that_is_nearly_black_or_saturated_gets_a_warning(segmenter, t
     row = shards(tmp_path / "out2").loc["b"]
     # 400 of 4096 pixels: below the tenth that counts as saturated.
     assert (warning in row["warning"]) if scale < 1 else pd.isna(row["warning"])
+
+
+def test_the_summary_counts_warnings(pictures, segmenter, tmp_path):
+    galaxies = list_galaxies([str(pictures / f"{name}.jpg") for name in "abc"])
+    galaxies["warning"] = ["size unknown", "size unknown", ""]
+    summary = predict(galaxies, segmenter, tmp_path / "out")
+    assert summary.warnings == {"size unknown": 2}
+    assert "  2 with a warning: size unknown" in str(summary).splitlines()

@@ -175,6 +175,10 @@ def _pictures(args: argparse.Namespace) -> pd.DataFrame:
     from zoobot_3d.catalog.reading import list_galaxies
 
     galaxies = list_galaxies(args.input, root=args.root, leave_out=args.out)
+    named = [file for file in galaxies["file"] if file]
+    if not any(Path(file).exists() for file in named):
+        first = f"none of the pictures that it names is there, the first is {named[0]}" if named else "names no picture"
+        raise BadFileError(args.input[0], first, "paths start from the folder of the table or list, or from --root")
     if args.pixscale is not None:
         galaxies["pixscale"] = args.pixscale
     return galaxies

@@ -86,6 +86,9 @@ class Where:
     threads: int = 2
 
 
+_TOLD = 5  # warnings that a summary shows
+
+
 @dataclass(frozen=True)
 class PredictSummary:
     """What a run did; as text, a few lines to read.
@@ -114,6 +117,8 @@ class PredictSummary:
         Galaxies predicted before that the input no longer names; they stay.
     unwritten : int
         Galaxies whose mask files could not be written; the ``warning`` of their rows says why.
+    warnings : dict
+        Warnings in the rows of galaxies predicted now, and how many have each, most frequent first.
     """
 
     predicted: int
@@ -127,6 +132,7 @@ class PredictSummary:
     lost: int = 0
     left: int = 0
     unwritten: int = 0
+    warnings: dict[str, int] = dataclass_field(default_factory=dict)
 
     def __str__(self) -> str:
         """Say how many, why not, and what was unusual."""
@@ -144,6 +150,7 @@ class PredictSummary:
         if self.unwritten:
             lines.append(f"  {self.unwritten:,} galaxies' mask files could not be written; see warning in their rows")
         lines += [f"  {count:,} x {reason}" for reason, count in self.reasons.items()]
+        lines += [f"  {count:,} with a warning: {warning}" for warning, count in list(self.warnings.items())[:_TOLD]]
         return "\n".join(lines)
 
 
@@ -242,6 +249,7 @@ class _Run:
         self.log = ShardLog(folder)
         self.record: FileRecord | None = None
         self.reasons: Counter[str] = Counter()
+        self.warned: Counter[str] = Counter()
         self.predicted = self.repaired = 0
 
     def of(self, galaxies: pd.DataFrame, shard_size: int) -> PredictSummary:
@@ -288,6 +296,7 @@ class _Run:
             lost=lost,
             left=plan.left,
             unwritten=unwritten,
+            warnings=dict(self.warned.most_common()),
         )
 
     def _claim(self, galaxies: pd.DataFrame) -> dict[str, Any]:
@@ -356,9 +365,9 @@ class _Run:
 
     def _publish(self, number: int, made: Path, rows: pd.DataFrame, results: pd.DataFrame) -> None:
         """Take a shard that a worker has written."""
-        errors = (error if isinstance(error, str) else None for error in results["error"])
-        told = zip(rows["id"], rows["stamp"], rows["file_stem"], errors, strict=True)
-        records = [dict(zip(("id", "stamp", "file_stem", "error"), each, strict=True)) for each in told]
+        said = ([text if isinstance(text, str) else None for text in results[name]] for name in ("error", "warning"))
+        told = zip(rows["id"], rows["stamp"], rows["file_stem"], *said, strict=True)
+        records = [dict(zip(("id", "stamp", "file_stem", "error", "warning"), each, strict=True)) for each in told]
         path, name = self.there.get(number), shard_name(number)
         if self._count(records) and path is not None:
             return
@@ -389,6 +398,7 @@ class _Run:
             if record["error"] is not None:
                 self.reasons[_kind(record["error"])] += 1
                 continue
+            self.warned.update([record["warning"]] if record["warning"] else [])
             self.predicted += 1
             self.repaired += record["id"] in self.plan.failed
         said = zip(as_before["error"], as_before["stamp"], strict=True)

@@ -199,7 +199,7 @@ def predict_shard(rows: pd.DataFrame, work: ShardWork, settings: SegmenterSettin
     Returns
     -------
     pandas.DataFrame
-        ``id``, ``error`` and the ``checksum`` of the shard's file; of a single galaxy, the whole row.
+        ``id``, ``error``, ``warning`` and the ``checksum`` of the shard's file; of a single galaxy, the whole row.
     """
     records = work.records(rows.itertuples(index=False), _segmenter(settings))
     if len(rows) < rows["of"].iloc[0]:
@@ -208,8 +208,8 @@ def predict_shard(rows: pd.DataFrame, work: ShardWork, settings: SegmenterSettin
     earlier = pd.read_parquet(work.folder / SHARDS / name) if rows["again"].iloc[0] else None
     fresh = typed(records, work.told).drop(columns="stamp")
     io.write_parquet(Path(desk) / name, replaced(earlier, fresh), work.notes)
-    errors = [record["error"] for record in records]
-    return pd.DataFrame({"id": rows["id"], "error": errors, "checksum": checksum_of(Path(desk) / name)})
+    said = {word: [record[word] for record in records] for word in ("error", "warning")}
+    return pd.DataFrame({"id": rows["id"], **said, "checksum": checksum_of(Path(desk) / name)})
 
 
 def records_of(

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__, io
+from zoobot_3d.catalog.naming import row_names
+from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import file_stamp, reason_for, remove_leftovers, table_stem
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
@@ -32,13 +34,16 @@ from zoobot_3d.io.masks import read_mask_fits
 from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, typed, with_ids, write_measurements
 from zoobot_3d.measure.flags import bits, decode_flags
 from zoobot_3d.measure.galaxy import COSMOLOGIES, Given, measure_masks
-from zoobot_3d.schema import id_column
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["MeasureOptions", "MeasureSummary", "arms_path", "measure_table", "read_measurements"]
+__all__ = ["MeasureOptions", "MeasureSummary", "arms_path", "check_table_name", "measure_table", "read_measurements"]
 
 _KEY = "measured_with"
 _GIVEN = ("redshift", "inclination", "pa")
+_UNITS = {"redshift": "", "inclination": "deg", "pa": "deg"}
+_REDSHIFTS = ("redshift", "z_spec", "zspec", "spec_z", "specz", "nsa_z", "z_best", "z_tonry", "z")
+"""Columns of redshifts, in small letters, those that are preferred first; z beside g or r is a magnitude."""
+_HIGHEST_REDSHIFT = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class MeasureOptions:
         Measure the outer isophotes on the picture. Without them, only galaxies whose inclination and position angle are
         given are deprojected.
     redshift, inclination, pa : str
-        Columns of the table of galaxies.
+        Columns of the table of galaxies, in any case of letters. Where there is no column ``redshift``, those called
+        ``z_spec``, ``z`` and alike count.
 
     Raises
     ------
@@ -89,6 +95,8 @@ class MeasureSummary:
         How many galaxies have each flag, most frequent first.
     out, arms_out : pathlib.Path
         The two tables.
+    notes : tuple of str
+        What was taken from the table of galaxies.
     """
 
     done: int
@@ -100,6 +108,7 @@ class MeasureSummary:
     flags: dict[str, int]
     out: Path
     arms_out: Path
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say how many, and where."""
@@ -107,6 +116,7 @@ class MeasureSummary:
             f"{self.out}: {self.done:,} measured, {self.skipped:,} measured before, {self.failed:,} without masks",
             f"  {self.bars:,} bar lengths, {self.pitches:,} pitch angles; {self.arms:,} arms in {self.arms_out}",
         ]
+        lines += [f"  {note}" for note in self.notes]
         told = ", ".join(f"{count:,} {name}" for name, count in self.flags.items())
         return "\n".join([*lines, f"  flags: {told}"] if told else lines)
 
@@ -138,8 +148,9 @@ def measure_table(
     out : path
         The table of galaxies, ``.parquet``. That of arms goes to `arms_path`.
     galaxies : path, optional
-        Table with a column of names, as those of the predictions, and columns of redshift, inclination and position
-        angle, see `MeasureOptions`; those that it does not have are not used.
+        Table with a column of names, as those of the predictions (or positions, if they are named after these), and
+        columns of redshift, inclination and position angle, see `MeasureOptions`; those that it does not have are not
+        used.
     options : MeasureOptions, optional
         How to measure.
     cluster : str
@@ -164,11 +175,9 @@ def measure_table(
     """
     check_cluster(cluster)
     asked = options or MeasureOptions()
-    target = Path(out)
-    if target.suffix not in (".parquet", ".pq"):
-        raise ConfigError(f"{target}: units and definitions are kept in Parquet; give a name that ends in .parquet")
+    target = check_table_name(out)
     jobs, made_by, ids = _jobs(source)
-    jobs = _with_given(jobs, galaxies, asked)
+    jobs, given_notes = _with_given(jobs, galaxies, asked)
     key = json.dumps({"version": __version__, "options": asdict(asked), "masks": made_by}, sort_keys=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target.parent, f".{target.name}.")
@@ -190,7 +199,23 @@ def measure_table(
         if len(new) or len(kept) < len(old) or not target.exists():
             for path, table, columns in ((arms_path(target), arms, ARM_COLUMNS), (target, rows, GALAXY_COLUMNS)):
                 write_measurements(path, *with_ids(typed(table, columns), columns, ids), notes)
-        return _summary(rows, arms, len(new), len(kept), target)
+        return replace(_summary(rows, arms, len(new), len(kept), target), notes=given_notes)
+
+
+def check_table_name(out: str | os.PathLike[str]) -> Path:
+    """Return the path of a table of measurements.
+
+    Raises
+    ------
+    ConfigError
+        If its name is not that of a Parquet file.
+    """
+    if Path(out).suffix not in (".parquet", ".pq"):
+        raise ConfigError(
+            f"{os.fspath(out)}: units and definitions are kept in Parquet; give a name that ends in .parquet, and "
+            "write other formats with astropy.table.QTable"
+        )
+    return Path(out)
 
 
 def read_measurements(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -258,26 +283,56 @@ def _file_jobs(paths: list[Path]) -> tuple[pd.DataFrame, str, str]:
     return jobs, "files", TEXT_IDS
 
 
-def _with_given(jobs: pd.DataFrame, galaxies: str | os.PathLike[str] | None, options: MeasureOptions) -> pd.DataFrame:
-    """Add redshift, inclination and position angle, and make stamps that change with them."""
+def _with_given(
+    jobs: pd.DataFrame, galaxies: str | os.PathLike[str] | None, options: MeasureOptions
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Add redshift, inclination and position angle, and make stamps that change with them; say what was taken."""
     for name in _GIVEN:
         jobs[name] = np.nan
+    notes: list[str] = []
     if galaxies is not None:
-        table = io.read_table(galaxies)
-        label = id_column(list(table.columns))
-        columns = {name: getattr(options, name) for name in _GIVEN if getattr(options, name) in table}
-        if label is None or not columns:
-            lacking = "names" if label is None else ", ".join(getattr(options, name) for name in _GIVEN)
+        table, file = io.read_table(galaxies), os.fspath(galaxies)
+        columns = _given_columns(table, options)
+        if not columns:
             raise CatalogError(
-                f"{os.fspath(galaxies)}: no column of {lacking}; it has {', '.join(map(str, table.columns[:12]))}"
+                f"{file}: no column of {', '.join(getattr(options, name) for name in _GIVEN)}; it has "
+                f"{', '.join(map(str, table.columns[:12]))}; give one of them with --redshift, --inclination or --pa"
             )
-        table = table.assign(**{label: table[label].astype(str)}).drop_duplicates(label).set_index(label)
-        if not jobs["id"].isin(table.index).any():
-            raise CatalogError(f"{os.fspath(galaxies)}: its column {label} names no galaxy of the masks; rename it")
+        rows = pd.Index(row_names(table, file)[0])
+        if not jobs["id"].isin(rows).any():
+            raise CatalogError(
+                f"{file}: names no galaxy of the masks: it has {rows[0]!r}, they have {jobs['id'].iloc[0]!r}; "
+                "rename one"
+            )
         for name, column in columns.items():
-            jobs[name] = pd.to_numeric(table[column].reindex(jobs["id"]), errors="coerce").to_numpy(float)
+            values = pd.Series(quantity(table, column, _UNITS[name], file), index=rows)
+            values = values[~rows.duplicated()].reindex(jobs["id"])
+            if name == "redshift" and (beyond := int((values > _HIGHEST_REDSHIFT).sum())):
+                notes.append(f"{beyond:,} numbers in column {column} are above {_HIGHEST_REDSHIFT:g}: no redshifts")
+                values = values.where(values <= _HIGHEST_REDSHIFT)
+            jobs[name] = values.to_numpy(float)
+            notes.append(f"{name} from column {column} of {file}: {int(values.notna().sum()):,} of {len(jobs):,}")
     words = jobs[["id", "stamp", *_GIVEN]].itertuples(index=False)
-    return jobs.assign(stamp=[hashlib.blake2b(repr(tuple(row)).encode(), digest_size=12).hexdigest() for row in words])
+    stamps = [hashlib.blake2b(repr(tuple(row)).encode(), digest_size=12).hexdigest() for row in words]
+    return jobs.assign(stamp=stamps), tuple(notes)
+
+
+def _given_columns(table: pd.DataFrame, options: MeasureOptions) -> dict[str, str]:
+    """Find the columns of redshift, inclination and position angle, as the table spells them."""
+    by_lower = {str(column).strip().lower(): str(column) for column in reversed(list(table.columns))}
+    found = {}
+    for name in _GIVEN:
+        asked = getattr(options, name)
+        wanted = _REDSHIFTS if asked == name == "redshift" else (asked.lower(),)
+        if asked in table:
+            found[name] = asked
+        elif known := [by_lower[word] for word in wanted if word in by_lower and not _is_magnitude(word, by_lower)]:
+            found[name] = known[0]
+    return found
+
+
+def _is_magnitude(word: str, columns: Collection[str]) -> bool:
+    return word == "z" and any(band in columns for band in ("g", "r", "i"))
 
 
 def _there(target: Path, key: str) -> tuple[pd.DataFrame, pd.DataFrame]:
