@@ -331,7 +331,7 @@ def test_galaxies_without_names_are_named_after_their_positions():
     galaxies = pd.DataFrame({"RA": [164.1, np.nan, 164.1], "DEC": [12.5, 1.0, 12.5], "petro_th50": 5.0})
     requests, notes = read_requests(galaxies, "gz.csv", SIZE)
     assert list(requests["id"]) == ["J105624.00+123000.0", "row1"]
-    assert list(requests["reason"]) == [None, "no usable position in RA, DEC"]
+    assert list(requests["reason"].fillna("")) == ["", "no usable position in RA, DEC"]
     assert "no column of names: galaxies are named after their positions, such as J105624.00+123000.0" in notes[1]
     assert "1 of 3 rows repeat an earlier position" in notes[2]
 
@@ -339,7 +339,15 @@ def test_galaxies_without_names_are_named_after_their_positions():
 @pytest.mark.parametrize("suffix", ["ecsv", "fits", "parquet", "vot"])
 def test_the_units_that_a_table_records_are_honoured(tmp_path, suffix):
     named, file = {"name": ["a", "b"]}, tmp_path / f"t.{suffix}"
-    table = QTable(named | {"ra": [1.0, 10] * u.hourangle, "dec": [30.0, -60] * u.arcmin, "r50": [0.1, 0.2] * u.arcmin})
+    table = QTable(
+        named
+        | {
+            "ra": [900.0, 9000] * u.arcmin,
+            "mag": [15.0, 16] * u.mag,
+            "dec": [30.0, -60] * u.arcmin,
+            "r50": [0.1, 0.2] * u.arcmin,
+        }
+    )
     table.write(file, **({"format": "votable"} if suffix == "vot" else {}))
     requests, _ = read_requests(read_catalog(file), file.name, 424)
     np.testing.assert_allclose(requests[["ra", "dec", "pixscale"]], [[15, 0.5, 0.24], [150, -1, 0.48]])

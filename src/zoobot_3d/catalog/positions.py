@@ -251,7 +251,8 @@ class PositionReader:
             raise ConfigError(f"unknown unit {ra_unit!r} of right ascension; use deg or hour")
         require_columns(columns, (ra, dec), name)
         self.name, self.ra_name, self.dec_name, self.ra_unit = name, ra, dec, ra_unit
-        told = {column: _degrees_per_unit(text, column, name) for column, text in (units or {}).items() if text}
+        recorded = {column: (units or {}).get(column) for column in (ra, dec)}  # other columns may have any unit
+        told = {column: _degrees_per_unit(text, column, name) for column, text in recorded.items() if text}
         self._factors = {ra: told.get(ra, DEG_PER_UNIT[ra_unit]), dec: told.get(dec, 1.0)}
         self._told = ra in told
         self.n_rows = self.n_usable = 0

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -401,7 +402,7 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
         _scales(frame, scale, os.fspath(path)) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
     )
     warning = ["; ".join(filter(None, both)) for both in zip(warning, unscaled, strict=True)]
-    out = {"id": ids, "path": paths, "file": [str(file or "") for file in files], "ra": ra, "dec": dec}
+    out: dict[str, Any] = {"id": ids, "path": paths, "file": [str(file or "") for file in files], "ra": ra, "dec": dec}
     out |= {"pixscale": pixscale, "warning": warning} | _said_of_cutouts(frame, warning)
     table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
     table = _unique_ids(table, root, named_by_file=named is None)
