@@ -25,7 +25,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="TABLE",
         help="table with names as those of the predictions, and redshifts, inclinations or position angles",
     )
-    parser.add_argument("--redshift", metavar="NAME", default="redshift", help="column of redshifts in TABLE")
+    parser.add_argument(
+        "--redshift", metavar="NAME", default="redshift", help="column of redshifts in TABLE; or z_spec, z, ..."
+    )
     parser.add_argument("--inclination", metavar="NAME", default="inclination", help="column of inclinations, in deg")
     parser.add_argument(
         "--pa", metavar="NAME", default="pa", help="column of position angles of the disk, in deg north through east"
@@ -58,10 +60,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from zoobot_3d.measure.table import MeasureOptions, measure_table
+    from zoobot_3d.io import table_columns
+    from zoobot_3d.measure.table import MeasureOptions, check_table_name, measure_table
 
     columns = (args.redshift, args.inclination, args.pa)
     options = MeasureOptions(args.cosmology, not args.no_isophotes, *columns, args.light, args.images, args.stars)
+    check_table_name(args.out)  # before pictures are predicted
+    if args.galaxies is not None:
+        table_columns(args.galaxies)
     source = _with_masks([Path(name) for name in args.input], Path(args.out))
     return report(measure_table(source, args.out, galaxies=args.galaxies, options=options, cluster=args.cluster))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,16 @@ from astropy.table import Table, meta
 
 from zoobot_3d import io
 
-__all__ = ["ARM_COLUMNS", "GALAXY_COLUMNS", "LIGHT_COLUMNS", "Column", "columns_table", "typed", "write_measurements"]
+__all__ = [
+    "ARM_COLUMNS",
+    "GALAXY_COLUMNS",
+    "LIGHT_COLUMNS",
+    "Column",
+    "columns_table",
+    "typed",
+    "with_ids",
+    "write_measurements",
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Column:
         Definition.
     source : str
         Paper that the definition or method is from; empty where there is none.
-    kind : {"float", "int", "bool", "text"}
+    kind : {"float", "int", "uint", "bool", "text"}
         What it holds.
     """
 
@@ -45,7 +54,7 @@ class Column:
     unit: str
     meaning: str
     source: str = ""
-    kind: Literal["float", "int", "bool", "text"] = "float"
+    kind: Literal["float", "int", "uint", "bool", "text"] = "float"
 
 
 def _with_error(name: str, unit: str, meaning: str, source: str = "") -> tuple[Column, Column]:
@@ -176,8 +185,8 @@ LIGHT_COLUMNS: tuple[Column, ...] = (
 )
 """Columns of the table of light: a row for each galaxy and band."""
 
-_TYPES = {"float": np.float64, "int": np.int64, "bool": bool}
-_ARROW = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "text": pa.string()}
+_TYPES = {"float": np.float64, "int": np.int64, "uint": np.uint64, "bool": bool}
+_ARROW = {"float": pa.float64(), "int": pa.int64(), "uint": pa.uint64(), "bool": pa.bool_(), "text": pa.string()}
 
 
 def typed(rows: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
@@ -192,6 +201,22 @@ def typed(rows: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
         else:
             out[column.name] = pd.to_numeric(values, errors="coerce").fillna(0).astype(_TYPES[column.kind])
     return pd.DataFrame(out, index=rows.index)
+
+
+def with_ids(rows: pd.DataFrame, columns: tuple[Column, ...], kind: str) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    """Turn ``id``, text, into what it is in the predictions: ``string``, ``int64`` or ``uint64``.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+    columns : tuple of Column
+        The registry, in which ``id`` is of this kind.
+    """
+    if kind not in ("int64", "uint64"):
+        return rows, columns
+    ids = pd.Series([int(name) for name in rows["id"]], index=rows.index, dtype=kind)
+    which: Literal["int", "uint"] = "int" if kind == "int64" else "uint"
+    return rows.assign(id=ids), tuple(replace(c, kind=which) if c.name == "id" else c for c in columns)
 
 
 def write_measurements(

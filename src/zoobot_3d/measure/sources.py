@@ -20,7 +20,7 @@ from zoobot_3d import io
 from zoobot_3d.compute.batch import file_stamp, reason_for
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.infer.predictions import masks_of_shard, read_run, run_root
-from zoobot_3d.infer.rows import SIGMA_FULL
+from zoobot_3d.infer.rows import SIGMA_FULL, TEXT_IDS, id_type
 from zoobot_3d.infer.shards import checked_shards
 from zoobot_3d.io.masks import read_mask_fits
 from zoobot_3d.sky.grid import PixelGrid
@@ -52,8 +52,8 @@ class GalaxyMasks:
     told: dict[str, Any] = field(default_factory=dict)
 
 
-def list_masks(source: Source) -> tuple[pd.DataFrame, str]:
-    """List the galaxies, and say what made their masks.
+def list_masks(source: Source) -> tuple[pd.DataFrame, str, str]:
+    """List the galaxies, and say what made their masks, and of which type their ids are.
 
     Returns
     -------
@@ -62,6 +62,8 @@ def list_masks(source: Source) -> tuple[pd.DataFrame, str]:
         the masks.
     made_by : str
         Hash of the bundle, or ``files``.
+    ids : str
+        As of `zoobot_3d.infer.rows.id_type`; in ``jobs`` they are text.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def list_masks(source: Source) -> tuple[pd.DataFrame, str]:
     return _of_files(paths)
 
 
-def _of_prediction(folder: Path) -> tuple[pd.DataFrame, str]:
+def _of_prediction(folder: Path) -> tuple[pd.DataFrame, str, str]:
     frames = []
     for shard, checksum in checked_shards(folder):
         names = pq.read_schema(shard).names
@@ -85,10 +87,10 @@ def _of_prediction(folder: Path) -> tuple[pd.DataFrame, str]:
     paths = [os.path.join(root, str(path)) for path in rows["path"].fillna("")]  # noqa: PTH118 - text, many
     jobs = pd.DataFrame({"id": rows["id"].astype(str), "file": rows["file"], "image": paths})
     jobs["stamp"] = rows["checksum"].astype(str)
-    return jobs, str((read_run(folder) or {}).get("bundle", ""))
+    return jobs, str((read_run(folder) or {}).get("bundle", "")), id_type(rows["id"])
 
 
-def _of_files(paths: list[Path]) -> tuple[pd.DataFrame, str]:
+def _of_files(paths: list[Path]) -> tuple[pd.DataFrame, str, str]:
     if not paths:
         raise BadFileError("input", "the list of mask files is empty", "give at least one")
     for path in paths:
@@ -97,7 +99,8 @@ def _of_files(paths: list[Path]) -> tuple[pd.DataFrame, str]:
     names = [path.name.removesuffix(".gz").removesuffix(".fits").removesuffix("_masks") for path in paths]
     files = [os.path.realpath(path) for path in paths]
     stamps = [f"{file}:{file_stamp(Path(file))}" for file in files]
-    return pd.DataFrame({"id": io.unique_stems(names, ()), "file": files, "image": "", "stamp": stamps}), "files"
+    jobs = pd.DataFrame({"id": io.unique_stems(names, ()), "file": files, "image": "", "stamp": stamps})
+    return jobs, "files", TEXT_IDS
 
 
 def read_galaxies(file: str, names: Collection[str]) -> Iterator[GalaxyMasks]:

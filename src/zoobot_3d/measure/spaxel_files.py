@@ -128,7 +128,7 @@ def write_spaxel_masks(
     check_cluster(cluster)
     if not (np.isfinite(fwhm) and fwhm >= 0):
         raise ConfigError(f"a FWHM of {fwhm} arcsec is not possible; give 0 or more")
-    masks, made_by = list_masks(source)
+    masks, made_by, _ = list_masks(source)
     matches = match_cubes(list(masks["id"]), Path(cubes))
     jobs = _jobs(masks, matches, json.dumps([__version__, made_by, fwhm]))
     folder = Path(out)

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,43 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__, io
+from zoobot_3d.catalog.naming import row_names
+from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import reason_for, remove_leftovers, table_stem
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import CatalogError, ConfigError
-from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, LIGHT_COLUMNS, Column, typed, write_measurements
+from zoobot_3d.measure.columns import (
+    ARM_COLUMNS,
+    GALAXY_COLUMNS,
+    LIGHT_COLUMNS,
+    Column,
+    typed,
+    with_ids,
+    write_measurements,
+)
 from zoobot_3d.measure.flags import bits, decode_flags
 from zoobot_3d.measure.galaxy import COSMOLOGIES, Given, measure_masks
 from zoobot_3d.measure.light_rows import files_of_light, light_rows, lightless
 from zoobot_3d.measure.sources import GalaxyMasks, Source, list_masks, read_galaxies
-from zoobot_3d.schema import COL_FITS, COL_GZ3D, id_column
+from zoobot_3d.schema import COL_FITS, COL_GZ3D
 
-__all__ = ["MeasureOptions", "MeasureSummary", "arms_path", "light_path", "measure_table", "read_measurements"]
+__all__ = [
+    "MeasureOptions",
+    "MeasureSummary",
+    "arms_path",
+    "check_table_name",
+    "light_path",
+    "measure_table",
+    "read_measurements",
+]
 
 _KEY = "measured_with"
 _GIVEN = ("redshift", "inclination", "pa")
+_UNITS = {"redshift": "", "inclination": "deg", "pa": "deg"}
+_REDSHIFTS = ("redshift", "z_spec", "zspec", "spec_z", "specz", "nsa_z", "z_best", "z_tonry", "z")
+"""Columns of redshifts, in small letters, those that are preferred first; z beside g or r is a magnitude."""
+_HIGHEST_REDSHIFT = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +72,8 @@ class MeasureOptions:
         Measure the outer isophotes on the picture. Without them, only galaxies whose inclination and position angle are
         given are deprojected.
     redshift, inclination, pa : str
-        Columns of the table of galaxies.
+        Columns of the table of galaxies, in any case of letters. Where there is no column ``redshift``, those called
+        ``z_spec``, ``z`` and alike count.
     light : bool
         Measure the light of arms, inter-arm and bar in FITS images, for a third table.
     images : str
@@ -100,6 +123,8 @@ class MeasureSummary:
         The table of light, if it was asked for.
     lights : int
         Galaxies in it with an arm/inter-arm contrast in any band.
+    notes : tuple of str
+        What was taken from the table of galaxies.
     """
 
     done: int
@@ -113,6 +138,7 @@ class MeasureSummary:
     arms_out: Path
     light_out: Path | None = None
     lights: int = 0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say how many, and where."""
@@ -122,6 +148,7 @@ class MeasureSummary:
         ]
         if self.light_out is not None:
             lines.append(f"  {self.lights:,} galaxies with an arm/inter-arm contrast in {self.light_out}")
+        lines += [f"  {note}" for note in self.notes]
         told = ", ".join(f"{count:,} {name}" for name, count in self.flags.items())
         return "\n".join([*lines, f"  flags: {told}"] if told else lines)
 
@@ -158,8 +185,9 @@ def measure_table(
     out : path
         The table of galaxies, ``.parquet``. That of arms goes to `arms_path`, that of light to `light_path`.
     galaxies : path, optional
-        Table with a column of names, as those of the predictions, and columns of redshift, inclination and position
-        angle, see `MeasureOptions`; those that it does not have are not used.
+        Table with a column of names, as those of the predictions (or positions, if they are named after these), and
+        columns of redshift, inclination and position angle, see `MeasureOptions`; those that it does not have are not
+        used.
     options : MeasureOptions, optional
         How to measure.
     cluster : str
@@ -184,11 +212,9 @@ def measure_table(
     """
     check_cluster(cluster)
     asked = options or MeasureOptions()
-    target = Path(out)
-    if target.suffix not in (".parquet", ".pq"):
-        raise ConfigError(f"{target}: units and definitions are kept in Parquet; give a name that ends in .parquet")
-    jobs, made_by = list_masks(source)
-    jobs = _with_given(jobs, galaxies, asked)
+    target = check_table_name(out)
+    jobs, made_by, ids = list_masks(source)
+    jobs, given_notes = _with_given(jobs, galaxies, asked)
     key = json.dumps({"version": __version__, "options": asdict(asked), "masks": made_by}, sort_keys=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     sides = {"arms": (arms_path(target), ARM_COLUMNS)}
@@ -212,10 +238,26 @@ def measure_table(
         }
         notes = {_KEY: key, "zoobot_3d": __version__}
         if len(new) or len(kept) < len(old) or not target.exists():
-            for name, (path, columns) in sides.items():
-                write_measurements(path, details[name], columns, notes)
-            write_measurements(target, typed(rows, GALAXY_COLUMNS), GALAXY_COLUMNS, notes)
-        return _summary(rows, details, len(new), len(kept), target)
+            tables = [(path, details[name], columns) for name, (path, columns) in sides.items()]
+            for path, table, columns in [*tables, (target, typed(rows, GALAXY_COLUMNS), GALAXY_COLUMNS)]:
+                write_measurements(path, *with_ids(table, columns, ids), notes)
+        return replace(_summary(rows, details, len(new), len(kept), target), notes=given_notes)
+
+
+def check_table_name(out: str | os.PathLike[str]) -> Path:
+    """Return the path of a table of measurements.
+
+    Raises
+    ------
+    ConfigError
+        If its name is not that of a Parquet file.
+    """
+    if Path(out).suffix not in (".parquet", ".pq"):
+        raise ConfigError(
+            f"{os.fspath(out)}: units and definitions are kept in Parquet; give a name that ends in .parquet, and "
+            "write other formats with astropy.table.QTable"
+        )
+    return Path(out)
 
 
 def read_measurements(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -253,29 +295,60 @@ def _summary(
 # What to measure
 
 
-def _with_given(jobs: pd.DataFrame, galaxies: str | os.PathLike[str] | None, options: MeasureOptions) -> pd.DataFrame:
-    """Add redshift, inclination and position angle, and make stamps that change with them."""
+def _with_given(
+    jobs: pd.DataFrame, galaxies: str | os.PathLike[str] | None, options: MeasureOptions
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Add redshift, inclination and position angle, and make stamps that change with them; say what was taken."""
     for name in _GIVEN:
         jobs[name] = np.nan
+    notes: list[str] = []
     table: pd.DataFrame | None = None
     if galaxies is not None:
-        table = io.read_table(galaxies)
-        label = id_column(list(table.columns))
-        columns = {name: getattr(options, name) for name in _GIVEN if getattr(options, name) in table}
-        if label is None or not (columns or options.light):
-            lacking = "names" if label is None else ", ".join(getattr(options, name) for name in _GIVEN)
+        table, file = io.read_table(galaxies), os.fspath(galaxies)
+        columns = _given_columns(table, options)
+        if not (columns or options.light):
             raise CatalogError(
-                f"{os.fspath(galaxies)}: no column of {lacking}; it has {', '.join(map(str, table.columns[:12]))}"
+                f"{file}: no column of {', '.join(getattr(options, name) for name in _GIVEN)}; it has "
+                f"{', '.join(map(str, table.columns[:12]))}; give one of them with --redshift, --inclination or --pa"
             )
-        table = table.assign(**{label: table[label].astype(str)}).drop_duplicates(label).set_index(label)
-        if not jobs["id"].isin(table.index).any():
-            raise CatalogError(f"{os.fspath(galaxies)}: its column {label} names no galaxy of the masks; rename it")
+        rows = pd.Index(row_names(table, file)[0])
+        if not jobs["id"].isin(rows).any():
+            raise CatalogError(
+                f"{file}: names no galaxy of the masks: it has {rows[0]!r}, they have {jobs['id'].iloc[0]!r}; "
+                "rename one"
+            )
         for name, column in columns.items():
-            jobs[name] = pd.to_numeric(table[column].reindex(jobs["id"]), errors="coerce").to_numpy(float)
+            values = pd.Series(quantity(table, column, _UNITS[name], file), index=rows)
+            values = values[~rows.duplicated()].reindex(jobs["id"])
+            if name == "redshift" and (beyond := int((values > _HIGHEST_REDSHIFT).sum())):
+                notes.append(f"{beyond:,} numbers in column {column} are above {_HIGHEST_REDSHIFT:g}: no redshifts")
+                values = values.where(values <= _HIGHEST_REDSHIFT)
+            jobs[name] = values.to_numpy(float)
+            notes.append(f"{name} from column {column} of {file}: {int(values.notna().sum()):,} of {len(jobs):,}")
+        table = table.set_axis(rows, axis=0).loc[~rows.duplicated()]
     if options.light:
         jobs = files_of_light(jobs, table, galaxies, options.images, options.stars)
     words = jobs[["id", "stamp", *_GIVEN, *(["light_stamp"] if options.light else [])]].itertuples(index=False)
-    return jobs.assign(stamp=[hashlib.blake2b(repr(tuple(row)).encode(), digest_size=12).hexdigest() for row in words])
+    stamps = [hashlib.blake2b(repr(tuple(row)).encode(), digest_size=12).hexdigest() for row in words]
+    return jobs.assign(stamp=stamps), tuple(notes)
+
+
+def _given_columns(table: pd.DataFrame, options: MeasureOptions) -> dict[str, str]:
+    """Find the columns of redshift, inclination and position angle, as the table spells them."""
+    by_lower = {str(column).strip().lower(): str(column) for column in reversed(list(table.columns))}
+    found = {}
+    for name in _GIVEN:
+        asked = getattr(options, name)
+        wanted = _REDSHIFTS if asked == name == "redshift" else (asked.lower(),)
+        if asked in table:
+            found[name] = asked
+        elif known := [by_lower[word] for word in wanted if word in by_lower and not _is_magnitude(word, by_lower)]:
+            found[name] = known[0]
+    return found
+
+
+def _is_magnitude(word: str, columns: Collection[str]) -> bool:
+    return word == "z" and any(band in columns for band in ("g", "r", "i"))
 
 
 def _there(
@@ -293,6 +366,8 @@ def _there(
         details = {name: pd.read_parquet(path) for name, (path, _) in sides.items()}
     except (OSError, ValueError, pa.ArrowException):
         return nothing  # damaged: made again
+    rows = rows.assign(id=rows["id"].astype(str))
+    details = {name: frame.assign(id=frame["id"].astype(str)) for name, frame in details.items()}
     return rows[rows["error"] == ""], details
 
 
