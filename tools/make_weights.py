@@ -31,7 +31,8 @@ from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import Zoobot3DError
 from zoobot_3d.infer.bundle import BundleInfo, load_bundle, save_bundle
 from zoobot_3d.infer.description import describe
-from zoobot_3d.io import write_atomic, write_parquet
+from zoobot_3d.infer.segmenter import load_segmenter
+from zoobot_3d.io import read_picture, write_atomic, write_mask_png, write_parquet
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.train import train
 from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
@@ -40,7 +41,16 @@ from zoobot_3d.networks.losses import build_loss
 from zoobot_3d.networks.mobile_unet import load_photograph_weights
 from zoobot_3d.prepare.drawn import import_galaxy_builder
 from zoobot_3d.report.evaluate import evaluate_catalog
-from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS, COL_PIXSCALE, GZ_FIELD_PX
+from zoobot_3d.schema import (
+    CLASSES,
+    COL_BAR_MASK,
+    COL_ID,
+    COL_JPG,
+    COL_MARKS,
+    COL_PIXSCALE,
+    COL_SPIRAL_MASK,
+    GZ_FIELD_PX,
+)
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
 from zoobot_3d.sky.grid import PixelGrid
@@ -52,6 +62,8 @@ REAL = ROOT.parent / "shared" / "realdata"
 LARGEST_MB = 8.0
 SHARES = {"drawn": 0.25, "plain": 0.08}
 """Parts of an epoch that real galaxies make up."""
+SURE = (0.12, 0.5)
+"""Highest fractions of a class up to which a teacher saw nothing, and from which it saw it clearly."""
 PLAIN_VOTES = 5
 PLAIN_PIXSCALE = 0.2  # arcsec; any will do, as pictures and marks share their field and have no position
 
@@ -86,6 +98,41 @@ def plain_galaxies(root: Path, folder: Path) -> pd.DataFrame:
     names = sorted(path.name for path in folder.glob("*.jpg"))
     rows = {COL_ID: [f"plain_{Path(name).stem}" for name in names], COL_JPG: [f"images/plain/{name}" for name in names]}
     return pd.DataFrame(rows).assign(**{COL_MARKS: marks, COL_PIXSCALE: PLAIN_PIXSCALE}, group="plain", split="train")
+
+
+def taught_galaxies(root: Path, pictures: dict[str, Path], teacher: str, without_arms: set[str]) -> pd.DataFrame:
+    """Make rows of real pictures whose masks a teacher predicts, where it is sure of a class.
+
+    A class is unknown where the teacher neither sees it clearly nor sees nothing: its highest fraction, the mean over
+    turned and mirrored pictures, is between the two numbers of `SURE`.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Data root that masks are written to.
+    pictures : dict
+        Names and files.
+    teacher : str
+        Bundle.
+    without_arms : set of str
+        Those in which people saw no arms; they are known to have none.
+    """
+    segmenter = load_segmenter(teacher, tta=True)
+    folder = root / "masks" / "taught"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, names = [], sorted(pictures)
+    for start in range(0, len(names), 64):
+        some = names[start : start + 64]
+        for name, masks in zip(some, segmenter.segment_batch([read_picture(pictures[n]) for n in some]), strict=True):
+            row: dict[str, object] = {COL_ID: f"taught_{name}", COL_JPG: str(pictures[name].resolve())}
+            for column, kind, mask in zip((COL_SPIRAL_MASK, COL_BAR_MASK), CLASSES, masks, strict=True):
+                known = np.zeros_like(mask) if kind == "spiral" and name in without_arms else mask
+                if not SURE[0] < float(known.max()) < SURE[1]:
+                    write_mask_png(folder / f"{name}_{kind}.png", np.nan_to_num(known))
+                    row[column] = f"masks/taught/{name}_{kind}.png"
+            rows.append(row)
+    frame = pd.DataFrame(rows).assign(**{COL_PIXSCALE: PLAIN_PIXSCALE}, group="taught", split="train")
+    return frame[frame[COL_SPIRAL_MASK].notna() | frame[COL_BAR_MASK].notna()].reset_index(drop=True)
 
 
 def write_catalog(

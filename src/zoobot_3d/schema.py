@@ -68,6 +68,9 @@ INPUT_PX = (8, 2048)
 SMALLEST_FIELD = 0.05
 """Smallest central part of a Galaxy Zoo picture's side that a network may see: 21 of its 424 px."""
 
+EMPTY = "all-zero image: outside the footprint of this layer"
+"""Why a galaxy has no cutout that the service answered with zeros."""
+
 DEFAULT_MASTER = "data/gz3d_and_desi_master_catalog.parquet"
 
 

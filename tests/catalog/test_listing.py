@@ -4,13 +4,16 @@ import os
 import shutil
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import Table
 
 import zoobot_3d
 from zoobot_3d import io
 from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.errors import CatalogError
 from zoobot_3d.infer.export import export_masks
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.sky.grid import PixelGrid
@@ -144,3 +147,50 @@ def test_columns_in_any_case(tmp_path):
     table.to_csv(tmp_path / "c.csv", index=False)
     (galaxy,) = list_galaxies(tmp_path / "c.csv").itertuples()
     assert (galaxy.id, galaxy.path, galaxy.ra, galaxy.dec, galaxy.pixscale) == ("a", "a.jpg", 10.0, 5.0, 0.3)
+
+
+@pytest.mark.parametrize("column", ["file", "path", "Filename", "file_name", "filepath", "image", "picture", "jpg"])
+def test_pictures_are_found_in_columns_of_natural_names(tmp_path, column):
+    pd.DataFrame({"id": ["a"], column: ["p/a.jpg"]}).to_csv(tmp_path / "c.csv", index=False)
+    (galaxy,) = list_galaxies(tmp_path / "c.csv").itertuples()
+    assert (galaxy.id, galaxy.path, galaxy.file) == ("a", "p/a.jpg", str(tmp_path / "p/a.jpg"))
+
+
+def test_a_table_of_files_alone_names_galaxies_after_them(tmp_path):
+    (tmp_path / "c.csv").write_text("filename\np/NGC1.jpg\np/NGC2.fits.png\n")
+    assert list(list_galaxies(tmp_path / "c.csv")["id"]) == ["NGC1", "NGC2.fits"]
+
+
+def test_home_in_lists_and_tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    draw(tmp_path / "home" / "a.png")
+    (tmp_path / "c.csv").write_text("file\n~/a.png\n")
+    (tmp_path / "l.txt").write_text("~/a.png\n")
+    for name in ("c.csv", "l.txt"):
+        assert list(list_galaxies(tmp_path / name)["file"]) == [str(tmp_path / "home" / "a.png")]
+
+
+def test_positions_without_pictures_lead_to_fetch(tmp_path):
+    (tmp_path / "c.csv").write_text("name,RA,DEC\na,1,2\n")
+    with pytest.raises(CatalogError, match="positions, but no column of pictures; give --fetch"):
+        list_galaxies(tmp_path / "c.csv")
+    (tmp_path / "c.csv").write_text("name,z\na,1\n")
+    with pytest.raises(CatalogError, match=r"no column of pictures; name one of .*, file, path, filename"):
+        list_galaxies(tmp_path / "c.csv")
+
+
+def test_the_record_of_a_fetch_says_why_there_is_no_cutout_and_what_is_wrong_with_one(tmp_path):
+    record = {"id": ["a", "b"], "status": ["good", "empty"], "layer": "ls-dr8", "warning": ["band z is empty", ""]}
+    record["relative_desi_jpg_loc"] = ["images/jpg/a.jpg", ""]
+    (tmp_path / "images").mkdir()
+    pd.DataFrame(record).to_parquet(tmp_path / "images" / "fetched.parquet")
+    galaxies = list_galaxies(tmp_path / "images" / "fetched.parquet")
+    assert list(galaxies["warning"]) == ["band z is empty", ""]
+    assert list(galaxies["problem"]) == ["", "all-zero image: outside the footprint of this layer"]
+    assert galaxies["file"][0] == str(tmp_path / "images/jpg/a.jpg")
+
+
+def test_units_of_scales_are_honoured(tmp_path):
+    table = Table({"id": ["a"], "file": ["a.jpg"], "pixscale": [0.005] * u.arcmin / u.pix})
+    table.write(tmp_path / "c.ecsv")
+    assert list_galaxies(tmp_path / "c.ecsv")["pixscale"][0] == pytest.approx(0.3)

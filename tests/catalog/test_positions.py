@@ -160,3 +160,32 @@ def test_example_hoyle_catalogue_is_good(examples):
     positions = read_positions(pd.read_csv(path), name=path.name)
     assert positions.usable.all()
     assert positions.problems == []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("RA (deg)", "Dec (deg)"),
+        ("RA [J2000]", "DEC [J2000]"),
+        ("R.A.", "Dec."),
+        ("RA J2000", "Dec J2000"),
+        ("coord.ra", "coord.dec"),
+        ("TARGET_RA", "TARGET_DEC"),
+    ],
+)
+def test_headers_as_people_write_them(columns):
+    assert position_columns(["name", *columns, "z"], "t.csv") == columns
+
+
+def test_a_column_of_just_the_name_counts_before_one_like_it():
+    assert position_columns(["RA (deg)", "Dec (deg)", "ra", "dec"], "t.csv") == ("ra", "dec")
+
+
+def test_hours_in_a_header_are_not_taken_for_degrees():
+    with pytest.raises(CatalogError, match=r"did you mean RA \(hours\)"):
+        position_columns(["name", "RA (hours)", "Dec (deg)"], "t.csv")
+
+
+def test_a_table_without_a_header_is_recognized():
+    with pytest.raises(CatalogError, match=r"its first line holds numbers .* add a line of column names"):
+        position_columns(["NGC 1", "1.8", "27.7"], "t.csv")

@@ -128,3 +128,34 @@ def test_fetch_tells_what_there_is(capsys):
         assert f" {kind} " in out
     assert cli.main(["fetch"]) == 2
     assert "zoobot3d fetch: say what: gz3d, cutouts" in capsys.readouterr().err
+
+
+def test_home_is_understood_where_no_shell_expands_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["describe", "~/bundle"]) == 2
+    assert str(tmp_path / "home" / "bundle") in capsys.readouterr().err
+    assert cli.main(["simulate", "~/sky", "--galaxies=1", "--pictures-only", "--workers", "1"]) == 0
+    assert (tmp_path / "home" / "sky" / "survey.json").exists() and not (tmp_path / "~").exists()
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--out=~/masks", "--help"])
+    assert cli._at_home("--out=~/masks") == f"--out={tmp_path}/home/masks" and cli._at_home("a~/b") == "a~/b"
+
+
+def test_paths_of_a_table_that_lead_nowhere_are_said_before_anything_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "c.csv").write_text("file\npictures/a.jpg\n")
+    assert cli.main(["predict", "lists/c.csv", "--out", "masks"]) == 2
+    assert "pictures/a.jpg; paths start from the folder of the table or list, or from --root" in capsys.readouterr().err
+    assert not (tmp_path / "masks").exists()
+
+
+def test_measure_refuses_a_wrong_name_or_table_before_it_predicts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    io.write_png(tmp_path / "pictures" / "a.png", np.zeros((64, 64, 3), np.uint8))
+    assert cli.main(["measure", "pictures", "--out", "t.csv"]) == 2
+    assert "give a name that ends in .parquet" in capsys.readouterr().err
+    assert cli.main(["measure", "pictures", "--out", "t.parquet", "--galaxies", "none.csv"]) == 2
+    assert "none.csv" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from dask_workers import PATIENCE, scheduler_with_two_workers
 from zoobot_3d.compute import shards as parallel
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.config.recipes import CLUSTER, recipe_file
@@ -25,7 +26,6 @@ from zoobot_3d.io import write_parquet
 
 EXAMPLE = recipe_file("slurm", CLUSTER)
 IMPORTABLE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # this file, by workers
-PATIENCE = 120  # seconds until a test that hangs fails; nothing waits this long when all is well
 
 
 def sharded(function, table, work, *, key="", options=None, id_column="id", **batch):
@@ -290,6 +290,27 @@ def test_types_do_not_depend_on_how_shards_are_cut(tmp_path, size):
     assert list(frame) == list(whole)
 
 
+@pytest.mark.parametrize("where", ["here", "before"])
+def test_groups_are_shards_and_each_is_told_when_it_is_there(tmp_path, where):
+    table = pd.DataFrame({"id": [1, 2, 3, 4, 5], "sky": [7, 7, 9, 9, 7]})
+    told = []
+
+    def finished(rows, results):
+        assert list(results["square"]) == [name**2 for name in rows["id"]]
+        told.append(list(rows["id"]))
+
+    def call(finished):
+        batch = Batch(groups="sky", progress=False, cluster="local:1")
+        return parallel.sharded(square, table, tmp_path / "work", batch=batch, finished=finished)
+
+    if where == "before":
+        with contextlib.suppress(KeyError), call(None):
+            raise KeyError
+    with call(finished) as frame:
+        assert frame["id"].tolist() == [1, 2, 3, 4, 5]
+    assert sorted(told) == [[1, 2], [3, 4], [5]]
+
+
 # On processes of this machine
 
 
@@ -384,26 +405,8 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, folder, h
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
-    """Address of a scheduler with two workers, each a process that nothing starts again."""
-    file = tmp_path_factory.mktemp("scheduler") / "scheduler.json"
-    environment = os.environ | {"PYTHONPATH": IMPORTABLE, "DASK_LOGGING__DISTRIBUTED": "critical"}
-    command = [sys.executable, "-m", "dask"]
-    place = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
-    with contextlib.ExitStack() as stack:
-
-        def start(*arguments):
-            process = subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait, PATIENCE)
-            stack.callback(process.kill)
-
-        start("scheduler", *place, "--port", "0")
-        for _ in range(2):
-            start("worker", *place, "--nthreads", "1", "--no-nanny", "--local-directory", str(file.parent))
-        from distributed import Client
-
-        with Client(scheduler_file=str(file), timeout=PATIENCE, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=PATIENCE)
-            address = client.scheduler.address
+    """Address of a scheduler with two workers."""
+    with scheduler_with_two_workers(tmp_path_factory.mktemp("scheduler"), IMPORTABLE) as address:
         yield address
 
 
@@ -520,6 +523,24 @@ def test_the_example_is_what_the_job_script_says(slurm):
     assert f"{sys.executable} -m distributed.cli.dask_worker tcp://127.0.0.1:" in script
     assert "--nthreads 1 --memory-limit 2.00GiB --nworkers 8 --nanny" in script
     assert "--lifetime=110m" in script
+
+
+def test_a_job_with_a_gpu_is_one_process(slurm):
+    """As docs/cluster.md says."""
+    from dask_jobqueue import SLURMCluster
+
+    from zoobot_3d.compute.cluster import _slurm_options
+
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    (block,) = (text.partition("```")[0] for text in page.split("```yaml\n")[1:])
+    slurm.write_text(yaml.safe_dump(yaml.safe_load(EXAMPLE.read_text()) | yaml.safe_load(block)))
+    options = _slurm_options(str(slurm))
+    assert options.pop("jobs") == 8
+    with SLURMCluster(**options | {"interface": "lo", "log_directory": None}) as cluster:
+        script = cluster.job_script()
+    for line in ("#SBATCH -n 1", "#SBATCH --cpus-per-task=8", "#SBATCH --gpus-per-task=1", "#SBATCH -p gpu"):
+        assert line in script.splitlines()
+    assert " --nthreads 1 --memory-limit 32.00GiB --nanny" in script and "--nworkers" not in script
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,12 @@ EXTRA = {
 REASONS = {
     "installs software": 2,
     "needs SLURM": 3,
-    "needs GPUs": 2,
+    "needs GPUs": 3,
+    "needs LSDB": 2,
     "needs several machines": 1,
+    "needs cubes": 1,
     "needs a checkpoint of the published network": 1,
+    "needs DS9": 1,
 }
 """Blocks that are not run, by reason; see `doc_pages.NOT_RUN`."""
 
@@ -56,19 +59,24 @@ def sky(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Folder with the program ``zoobot3d``, which answers at once."""
-    folder = tmp_path_factory.mktemp("programs")
-    address = folder / "socket"
+def server(tmp_path_factory):
+    """Address of the server behind the program ``zoobot3d``, which answers at once."""
+    address = tmp_path_factory.mktemp("programs") / "socket"
+    command = [sys.executable, warm_commands.__file__, str(address)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield address
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def programs(server, tmp_path):
+    """Folder with the program, and a port of the page's own: the archive of an earlier page may still listen."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, warm_commands.__file__, str(address)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
-        assert server.stdout.readline() == "ready\n"
-        warm_commands.install(folder / "bin", address, EXTRA | {"archive": ["--port", str(port)]})
-        yield folder / "bin", port
-        os.killpg(server.pid, signal.SIGKILL)
+    warm_commands.install(tmp_path / "bin", server, EXTRA | {"archive": ["--port", str(port)]})
+    return tmp_path / "bin", port
 
 
 def script(found: list[Block], work: Path, port: int) -> str:

@@ -27,6 +27,7 @@ from types import SimpleNamespace
 import numpy as np
 from zoobot_3d.catalog.reading import list_galaxies
 from zoobot_3d.infer.predict import predict
+from zoobot_3d.infer.uncertainty import Found
 
 pictures, bundle, out, *moments = sys.argv[1:]
 
@@ -34,8 +35,8 @@ class Network:
     """Masks that depend on the picture; the faults are those of files, and no network is needed for them."""
     bundles = [SimpleNamespace(path=Path(bundle), info=SimpleNamespace(model_name="stand-in"))]
     tta, batch_size, vote_names = False, 2, ()
-    def segment_checked(self, pictures, field):
-        return [np.stack([p[..., 0], p[..., 1]]).astype(np.float32) / 255 for p in pictures]
+    def find(self, pictures, field, uncertain):
+        return [Found(np.stack([p[..., 0], p[..., 1]]).astype(np.float32) / 255) for p in pictures]
     def vote_fractions(self, pictures, field):
         return {}
 

@@ -10,6 +10,7 @@ import pytest
 import zoobot_3d
 from zoobot_3d import io
 from zoobot_3d.infer.predict import predict
+from zoobot_3d.infer.uncertainty import Found
 
 SHARD = 100
 
@@ -23,8 +24,8 @@ def trace(tiny_bundle, tmp_path, monkeypatch):
     io.write_jpeg(picture, rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
 
     def predicted(galaxies, side):
-        def masks(pictures, field="picture"):
-            return [rng.random((2, side, side)).astype(np.float32) for _ in pictures]
+        def masks(pictures, field="picture", uncertain=False):
+            return [Found(rng.random((2, side, side)).astype(np.float32)) for _ in pictures]
 
         def note(count):
             done.append(done[-1] + count)
@@ -33,7 +34,7 @@ def trace(tiny_bundle, tmp_path, monkeypatch):
                 used.append(tracemalloc.get_traced_memory()[0])
 
         done, used = [0], []
-        monkeypatch.setattr(segmenter, "segment_checked", masks)
+        monkeypatch.setattr(segmenter, "find", masks)
         names = [f"galaxy-{number:09d}" for number in range(galaxies)]
         table = pd.DataFrame({"id": names, "path": "p.jpg", "file": str(picture), "ra": 0.0, "dec": 0.0, "pixscale": 1})
         tracemalloc.start()

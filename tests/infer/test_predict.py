@@ -302,6 +302,25 @@ def test_a_resumed_run_must_ask_the_same_way(pictures, tiny_bundle, segmenter, t
         predict(galaxies, two_networks, tmp_path / "two", uncertainty=True)
 
 
+def test_rows_say_how_far_the_orientations_disagree(pictures, tiny_bundle, two_networks, tmp_path):
+    one, other = (zoobot_3d.load_segmenter(bundle.path, device="cpu", tta=True) for bundle in two_networks.bundles)
+    both = zoobot_3d.load_segmenter([bundle.path for bundle in two_networks.bundles], device="cpu", tta=True)
+    predict(list_galaxies(pictures), both, tmp_path / "out")
+    frame, names = shards(tmp_path / "out"), ["spiral_disagreement", "bar_disagreement"]
+    good = frame["error"].isna()
+    assert frame.loc[~good, names].isna().all(axis=None) and (frame.loc[good, names] > 0.001).all(axis=None)
+    picture = io.read_picture(pictures / "b.jpg")
+    alone = [segmenter.find([picture])[0].disagreement for segmenter in (one, other)]
+    assert frame.loc["b", names].to_numpy(float) == pytest.approx(np.mean(alone, axis=0), rel=1e-4)
+    turned = np.ascontiguousarray(np.rot90(picture))  # shows the network the same eight views
+    assert one.find([turned])[0].disagreement == pytest.approx(alone[0], rel=1e-3)
+    assert not zoobot_3d.load_segmenter(tiny_bundle, device="cpu").find([picture])[0].disagreement
+    radius = np.hypot(*(np.indices((128, 128)) - 63.5))
+    galaxy = np.repeat((200 * np.exp(-radius / 10)).astype(np.uint8)[..., None], 3, axis=2)
+    windows = one.find([galaxy], "auto")[0].disagreement
+    assert windows.shape == (2,) and (windows > 0).all()
+
+
 def test_from_the_command_line(pictures, tiny_bundle, two_networks, tmp_path, capsys):
     other, out = two_networks.bundles[1].path, tmp_path / "out"
     command = ["predict", str(pictures), "--out", str(out), "--device", "cpu", "--uncertainty", "--bundle"]
@@ -454,3 +473,11 @@ def test_a_picture_that_is_nearly_black_or_saturated_gets_a_warning(segmenter, t
     row = shards(tmp_path / "out2").loc["b"]
     # 400 of 4096 pixels: below the tenth that counts as saturated.
     assert (warning in row["warning"]) if scale < 1 else pd.isna(row["warning"])
+
+
+def test_the_summary_counts_warnings(pictures, segmenter, tmp_path):
+    galaxies = list_galaxies([str(pictures / f"{name}.jpg") for name in "abc"])
+    galaxies["warning"] = ["size unknown", "size unknown", ""]
+    summary = predict(galaxies, segmenter, tmp_path / "out")
+    assert summary.warnings == {"size unknown": 2}
+    assert "  2 with a warning: size unknown" in str(summary).splitlines()

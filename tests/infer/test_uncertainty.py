@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries, symmetry, undo_symmetry
+from zoobot_3d.infer.uncertainty import (
+    N_SYMMETRIES,
+    Answer,
+    combine,
+    disagreement,
+    over_symmetries,
+    symmetry,
+    undo_symmetry,
+)
 
 MAPS = np.arange(2 * 3 * 9, dtype=np.float32).reshape(2, 3, 3, 3)
 NAN = float("nan")
@@ -27,6 +35,21 @@ def test_views_that_disagree_spread():
     assert np.allclose(answer.mean, np.full((3, 1, 2, 2), 0.2))  # two of eight views in each corner
     assert np.allclose(answer.spread, 0.8**2 * 0.25 * 0.75)
     assert np.allclose(answer.own, 0.0025)
+    # Each view has 0.8 in one of four corners, the mean 0.2 in all: in common 0.2, together 0.8 + 3 x 0.2.
+    assert np.allclose(answer.disagreement, np.full((3, 1), 1 - 0.2 / 1.4))
+
+
+def test_views_that_agree_do_not_disagree():
+    views = np.random.default_rng(0).random((3, 3, 5, 5)).astype(np.float32)
+    answer = over_symmetries(lambda turned: (turned[:, :2] ** 2, None), views)  # pixel by pixel: equivariant
+    assert np.array_equal(answer.disagreement, np.zeros((3, 2)))
+
+
+def test_disagreement_by_hand():
+    masks = np.zeros((2, 3, 1, 2))  # two views, three classes, two pixels
+    masks[:, 0] = 0.3  # the same
+    masks[0, 1, 0, 0], masks[1, 1, 0, 1] = 0.6, 0.6  # apart: mean 0.3 and 0.3, in common 0.3 of 0.9 in each view
+    np.testing.assert_allclose(disagreement(masks), [0, 1 - 0.3 / 0.9, 0], atol=1e-15)
 
 
 def test_the_law_of_total_variance():

@@ -3,7 +3,7 @@ import pytest
 
 from doc_pages import text
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, columns_table
+from zoobot_3d.measure.columns import ARM_COLUMNS, GALAXY_COLUMNS, LIGHT_COLUMNS, columns_table
 from zoobot_3d.measure.flags import FLAGS, bits, decode_flags, flags_table
 
 
@@ -38,6 +38,7 @@ def test_the_table_has_a_line_for_each():
     [
         ("galaxy columns", columns_table(GALAXY_COLUMNS)),
         ("arm columns", columns_table(ARM_COLUMNS)),
+        ("light columns", columns_table(LIGHT_COLUMNS)),
         ("flags", flags_table()),
     ],
 )

@@ -198,3 +198,48 @@ def test_an_image_of_one_band_is_predicted_and_measured_with_a_warning(tmp_path,
     rows, _ = read_measurements(tmp_path / "t.parquet")
     assert "one band (r): shown in grey" in rows["warning"][0] and rows["disk_source"][0] == "isophotes"
     assert (tmp_path / "t_predictions" / "shards").is_dir()
+
+
+@pytest.mark.parametrize("column", ["z", "Z_SPEC", "zspec", "Redshift"])
+def test_redshifts_are_found_under_their_usual_names(prediction, tmp_path, column):
+    pd.DataFrame({"name": ["a", "b"], column: [0.03, 15.2]}).to_csv(tmp_path / "g.csv", index=False)
+    summary = measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", progress=False)
+    rows, _ = read_measurements(tmp_path / "t.parquet")
+    assert rows["redshift"][0] == 0.03 and rows["redshift"][1:].isna().all()
+    assert summary.notes[0] == f"1 numbers in column {column} are above 10: no redshifts"
+    assert f"redshift from column {column} of" in summary.notes[1] and summary.notes[1] in str(summary)
+
+
+def test_z_beside_other_bands_is_a_magnitude(prediction, tmp_path):
+    pd.DataFrame({"name": ["a"], "g": [15.0], "r": [14.2], "z": [13.9]}).to_csv(tmp_path / "g.csv", index=False)
+    with pytest.raises(
+        CatalogError, match=r"no column of redshift, inclination, pa; .* give one of them with --redshift"
+    ):
+        measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", progress=False)
+
+
+def test_units_of_given_numbers_are_honoured(prediction, tmp_path):
+    table = QTable(
+        {"name": ["a"], "inclination": [0.5] * units.rad, "pa": [10.0] * units.deg, "cz": [9e3] * units.km / units.s}
+    )
+    table.write(tmp_path / "g.ecsv")
+    measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.ecsv", progress=False)
+    rows, _ = read_measurements(tmp_path / "t.parquet")
+    assert rows["disk_inclination"][0] == pytest.approx(np.degrees(0.5))
+    with pytest.raises(CatalogError, match="column cz has the unit 'km / s', where numbers without a unit are needed"):
+        measure_table(
+            prediction, tmp_path / "u.parquet", galaxies=tmp_path / "g.ecsv", options=MeasureOptions(redshift="cz")
+        )
+
+
+def test_galaxies_may_be_named_after_their_positions(tmp_path):
+    prediction = write_prediction(tmp_path / "masks", {"J105624.00+123000.0": 20.0})
+    pd.DataFrame({"RA": [164.1], "DEC": [12.5], "z": [0.03]}).to_csv(tmp_path / "g.csv", index=False)
+    measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", options=FLAT, progress=False)
+    assert read_measurements(tmp_path / "t.parquet")[0]["redshift"][0] == 0.03
+
+
+def test_names_that_do_not_meet_are_shown(prediction, tmp_path):
+    pd.DataFrame({"name": ["NGC 1"], "z": [0.03]}).to_csv(tmp_path / "g.csv", index=False)
+    with pytest.raises(CatalogError, match="names no galaxy of the masks: it has 'NGC 1', they have 'a'"):
+        measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", progress=False)

@@ -4,24 +4,28 @@ import subprocess
 import sys
 import threading
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.table import QTable
 
 from zoobot_3d import cli
 from zoobot_3d.catalog.reading import gz_pixscale, read_catalog
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
 from zoobot_3d.io import read_cutout, read_picture, write_cutout
+from zoobot_3d.schema import EMPTY
 from zoobot_3d.simulate.archive import Archive
 from zoobot_3d.simulate.faulty_server import Faults, LoopbackServer, Response
 from zoobot_3d.simulate.survey import simulate_survey
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources import legacy_survey
-from zoobot_3d.sources.cutout_requests import RequestOptions
+from zoobot_3d.sources.cutout_requests import RequestOptions, read_requests
 from zoobot_3d.sources.fetch import FetchOptions
-from zoobot_3d.sources.legacy_survey import EMPTY, CutoutOptions, cutout, cutout_url, fetch_cutouts
+from zoobot_3d.sources.legacy_survey import CutoutOptions, cutout, cutout_url, fetch_cutouts
 
 N = 6
 SIZE = 96  # px: the whole field in fewer pixels
@@ -312,17 +316,60 @@ def test_scale_comes_from_the_first_column_that_a_row_has(tmp_path):
     assert summary.reasons == {"no est_dr5_pixscale, and no Petrosian radius to get it from": 1}
 
 
-def test_catalogue_without_scales_or_names_is_refused(tmp_path, archive):
+def test_catalogue_without_scales_is_refused(tmp_path, archive):
     with pytest.raises(CatalogError, match=r"gz\.csv: no column est_dr5_pixscale, petro_th50 or est_petro_th50"):
         fetch(table("a").drop(columns="est_dr5_pixscale"), tmp_path, archive, name="gz.csv")
-    with pytest.raises(CatalogError, match=r"gz\.csv: no column of names"):
-        fetch(table("a").drop(columns="dr8_id"), tmp_path, archive, name="gz.csv")
     with pytest.raises(CatalogError, match="RA_OBJ"):
         fetch(table("a"), tmp_path, archive, center="sami")
     with pytest.raises(ConfigError, match="center"):
         fetch(table("a"), tmp_path, archive, center="gama")
     with pytest.raises(ConfigError, match="layer"):
         fetch(table("a"), tmp_path, archive, layer="ls dr9")
+
+
+def test_galaxies_without_names_are_named_after_their_positions():
+    galaxies = pd.DataFrame({"RA": [164.1, np.nan, 164.1], "DEC": [12.5, 1.0, 12.5], "petro_th50": 5.0})
+    requests, notes = read_requests(galaxies, "gz.csv", SIZE)
+    assert list(requests["id"]) == ["J105624.00+123000.0", "row1"]
+    assert list(requests["reason"].fillna("")) == ["", "no usable position in RA, DEC"]
+    assert "no column of names: galaxies are named after their positions, such as J105624.00+123000.0" in notes[1]
+    assert "1 of 3 rows repeat an earlier position" in notes[2]
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "parquet", "vot"])
+def test_the_units_that_a_table_records_are_honoured(tmp_path, suffix):
+    named, file = {"name": ["a", "b"]}, tmp_path / f"t.{suffix}"
+    table = QTable(
+        named
+        | {
+            "ra": [900.0, 9000] * u.arcmin,
+            "mag": [15.0, 16] * u.mag,
+            "dec": [30.0, -60] * u.arcmin,
+            "r50": [0.1, 0.2] * u.arcmin,
+        }
+    )
+    table.write(file, **({"format": "votable"} if suffix == "vot" else {}))
+    requests, _ = read_requests(read_catalog(file), file.name, 424)
+    np.testing.assert_allclose(requests[["ra", "dec", "pixscale"]], [[15, 0.5, 0.24], [150, -1, 0.48]])
+    table["r50"] = [1.0, 2] * u.kpc
+    table.write(file, overwrite=True, **({"format": "votable"} if suffix == "vot" else {}))
+    with pytest.raises(CatalogError, match="column r50 has the unit 'kpc', where numbers in arcsec are needed"):
+        read_requests(read_catalog(file), file.name, 424)
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "parquet"])
+def test_a_sky_coord_of_astropy_is_a_position(tmp_path, suffix):
+    place = SkyCoord([10.0, 150] * u.deg, [5.0, -1] * u.deg)
+    QTable({"name": ["a", "b"], "coord": place, "r50": [6.0, 12] * u.arcsec}).write(tmp_path / f"t.{suffix}")
+    requests, _ = read_requests(read_catalog(tmp_path / f"t.{suffix}"), "t", 424)
+    np.testing.assert_allclose(requests[["ra", "dec", "pixscale"]], [[10, 5, 0.24], [150, -1, 0.48]])
+
+
+def test_a_sky_coord_of_another_frame_is_a_position(tmp_path):
+    place = SkyCoord([10.0] * u.deg, [5.0] * u.deg).galactic
+    QTable({"name": ["a"], "coord": place, "r50": [6.0]}).write(tmp_path / "t.ecsv")
+    requests, _ = read_requests(read_catalog(tmp_path / "t.ecsv"), "t", 424)
+    np.testing.assert_allclose(requests[["ra", "dec"]], [[10, 5]])
 
 
 def test_hours_for_degrees_are_not_asked_for(tmp_path):

@@ -8,6 +8,7 @@ taken for degrees. Knows nothing of files or matching; a long table may come in 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -47,8 +48,13 @@ _PAIRS = (
     ("ra_manga", "dec_manga"),
     ("nsa_ra", "nsa_dec"),
     ("ra_1", "dec_1"),
+    ("target_ra", "target_dec"),
+    ("plug_ra", "plug_dec"),
 )
 """Names of the two columns of a position, in small letters, those that are sought first at the beginning."""
+
+_SAID_BESIDE = r"deg|degs|degree|degrees|°|j2000|j2000\.0|icrs|fk5"
+"""What headers say in brackets of what is read anyway: degrees. Hours are not among it."""
 
 _HOURS_ROWS, _HOURS_SPAN = 10, 12.0
 """Fewer rows, or right ascensions in a narrower band, say nothing about the unit."""
@@ -104,8 +110,9 @@ def position_columns(
     """
     have = [str(column) for column in columns]
     by_lower: dict[str, str] = {}
-    for column in have:
-        by_lower.setdefault(column.strip().lower(), column)
+    for spelling in (str.lower, _plain):  # a column of just this name counts before one that is like it
+        for column in have:
+            by_lower.setdefault(spelling(column.strip()), column)
 
     def spelled(wanted: str) -> str:
         if wanted not in have and wanted.lower() in by_lower:
@@ -122,8 +129,17 @@ def position_columns(
     for pair in _PAIRS:
         if all(one in by_lower for one in pair):
             return by_lower[pair[0]], by_lower[pair[1]]
+    for column in by_lower:  # of a SkyCoord, as Astropy writes it: coord.ra, coord.dec
+        if column.endswith(".ra") and f"{column[:-3]}.dec" in by_lower:
+            return by_lower[column], by_lower[f"{column[:-3]}.dec"]
     require_columns(have, ("ra", "dec"), name)
     raise AssertionError("require_columns has raised")
+
+
+def _plain(column: str) -> str:
+    """Return a header's name in small letters without what it says beside: ``RA (deg)`` and ``R.A.`` are ``ra``."""
+    name = re.sub(rf"\s*[\[(]\s*({_SAID_BESIDE})\s*[\])]$", "", column.lower())
+    return re.sub(r"[\s-]+", "_", re.sub(r"\.(?=.?\.?$)", "", name)).strip("_")
 
 
 def read_positions(
@@ -178,6 +194,11 @@ def require_columns(columns: Iterable[object], wanted: Iterable[str], name: str)
         if column not in have:
             near = _near(column, have)
             some = f"it has {', '.join(have[:12])}{', ...' if len(have) > 12 else ''}" if have else "it has none"
+            numbers = [other for other in have if re.fullmatch(r"[+-]?\d+\.?\d*(e[+-]?\d+)?", other.strip().lower())]
+            if 2 * len(numbers) > len(have):
+                raise CatalogError(
+                    f"{name}: its first line holds numbers ({some}); add a line of column names above it"
+                )
             hint = f"did you mean {' or '.join(near)}? Say so, or rename it" if near else "name or add the column"
             raise CatalogError(f"{name}: no column {column} ({some}); {hint}")
 
@@ -185,7 +206,7 @@ def require_columns(columns: Iterable[object], wanted: Iterable[str], name: str)
 def _near(column: str, have: list[str]) -> list[str]:
     lower = column.lower()
     near = [other for other in have if other.lower() == lower]
-    near += [other for other in have if lower in other.lower().replace("-", "_").split("_")]
+    near += [other for other in have if lower in re.split(r"[^a-z0-9]+", other.lower())]
     by_lower = {other.lower(): other for other in have}
     if len(lower) > 3:  # two-letter names are close to everything
         near += [by_lower[match] for match in difflib.get_close_matches(lower, by_lower, 3, 0.75)]
@@ -230,7 +251,8 @@ class PositionReader:
             raise ConfigError(f"unknown unit {ra_unit!r} of right ascension; use deg or hour")
         require_columns(columns, (ra, dec), name)
         self.name, self.ra_name, self.dec_name, self.ra_unit = name, ra, dec, ra_unit
-        told = {column: _degrees_per_unit(text, column, name) for column, text in (units or {}).items() if text}
+        recorded = {column: (units or {}).get(column) for column in (ra, dec)}  # other columns may have any unit
+        told = {column: _degrees_per_unit(text, column, name) for column, text in recorded.items() if text}
         self._factors = {ra: told.get(ra, DEG_PER_UNIT[ra_unit]), dec: told.get(dec, 1.0)}
         self._told = ra in told
         self.n_rows = self.n_usable = 0

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from numpy.typing import ArrayLike, NDArray
 
+from zoobot_3d.catalog.naming import integer_ids, text_names
 from zoobot_3d.catalog.positions import PositionReader, position_columns
+from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import TABLES, check_regular, is_mask_file, read_table, table_columns
-from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, id_column
+from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, id_column
 
 __all__ = [
     "CUBES",
@@ -37,7 +40,13 @@ CUBES = (".fits", ".fits.fz", ".fits.gz", ".fit")
 """File names of pictures, and of grz images in FITS."""
 
 _TABLES = tuple(name for name in TABLES if name not in (".fits", ".fit"))
-_PATH_COLUMNS = (COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc")
+_PATH_COLUMNS = (
+    COL_JPG, "desi_jpg_loc", "jpg_loc", "file_loc", COL_FITS, "desi_fits_loc", "fits_loc", "file", "path", "filename",
+    "file_name", "file_path", "filepath", "picture", "picture_path", "image", "image_path", "image_file", "img",
+    "img_path", "jpg", "jpg_path", "jpeg", "png", "png_path", "fits", "fits_path",
+)  # fmt: skip
+"""Columns that name pictures, in small letters, those that are preferred first."""
+
 _UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".pdf", ".eps")
 
 _LARGEST_SCALE = 100.0  # arcsec per pixel: 424 of them are 12 degrees
@@ -191,6 +200,7 @@ def join_columns(
     CatalogError
         If it, or the catalogue, lacks a column.
     """
+    units = dict(frame.attrs.get("units", {}))
     if on not in frame:
         raise CatalogError(f"the catalogue has no column {on} to find its galaxies in {os.fspath(table)} by; add it")
     names = table_columns(table)
@@ -208,6 +218,7 @@ def join_columns(
             raise BadFileError(table, what, "make or fetch it again") from None
     else:
         other = read_table(table, [on, *wanted])
+        units = other.attrs.get("units", {}) | units
     other = other[other[on].notna()]
     other = other.assign(**{on: other[on].astype(str)})
     repeat = other[on].isin(keys) & other[on].duplicated()
@@ -219,7 +230,9 @@ def join_columns(
             notes.append(f"{os.fspath(table)}: {n} of its rows repeat a {example}; the first of each counts")
     other = other.drop_duplicates(on).set_index(on)
     added = nullable_integers(other).reindex(keys.to_numpy())
-    return frame.reset_index(drop=True).join(added.reset_index(drop=True))
+    joined = frame.reset_index(drop=True).join(added.reset_index(drop=True))
+    joined.attrs["units"] = units
+    return joined
 
 
 def nullable_integers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -261,9 +274,11 @@ def list_galaxies(
     Returns
     -------
     pandas.DataFrame
-        ``id``, ``path`` (as given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of
-        the 424 px picture) where known, else NaN. ``warning`` says what is wrong with a row's position. ``attrs`` hold
-        ``root``, the folder that paths start from, and ``named_by_file``, whether names are those of the pictures.
+        ``id`` (integers if the table's are, see `zoobot_3d.catalog.naming.integer_ids`, else text), ``path`` (as
+        given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of the 424 px picture)
+        where known, else NaN. ``warning`` says what is wrong with the position and, of the record of a fetch, with its
+        cutout; ``problem`` why it has no cutout. ``attrs`` hold ``root``, the folder that paths start from, and
+        ``named_by_file``, whether names are those of the pictures.
 
     Raises
     ------
@@ -283,7 +298,7 @@ def list_galaxies(
     if name.endswith(_TABLES) or (name.endswith(CUBES) and _is_table(path)):
         return _from_catalog(path, None if root is None else Path(root))
     if name.endswith((".txt", ".lst", ".list")):
-        return _from_files([path.parent / line for line in _lines(path)])
+        return _from_files([_below(path.parent, line) for line in _lines(path)])
     return _from_files([path])
 
 
@@ -371,28 +386,57 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     in_any_case = {str(name).strip().lower(): name for name in reversed(list(frame.columns))}
     column = next((in_any_case[name] for name in _PATH_COLUMNS if name in in_any_case), None)
     if column is None:
-        raise CatalogError(f"{path}: no column of pictures; name one of {', '.join(_PATH_COLUMNS)}")
+        raise CatalogError(_no_pictures(frame, path))
     root = root or catalog_root(path)
-    paths = frame[column].fillna("").astype(str)
-    named = id_column(list(frame.columns))
+    paths = frame[column].fillna("").astype(str).str.strip()
+    named = id_column([name for name in frame.columns if name != column])
     ids = (
         pd.Series([name or f"row{i}" for i, name in enumerate(text_names(frame[named]))])
         if named
         else pd.Series([Path(p).stem or f"row{i}" for i, p in enumerate(paths)])
     )
+    files = [_below(root, p) if p else None for p in paths]
     ra, dec, warning = _optional_positions(frame, os.fspath(path))
     scale = next((in_any_case[name] for name in (COL_PIXSCALE, "pixscale") if name in in_any_case), None)
-    pixscale, unscaled = _scales(frame[scale]) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
+    pixscale, unscaled = (
+        _scales(frame, scale, os.fspath(path)) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
+    )
     warning = ["; ".join(filter(None, both)) for both in zip(warning, unscaled, strict=True)]
-    out = {"id": ids, "path": paths, "file": [str(root / p) if p else "" for p in paths], "ra": ra, "dec": dec}
-    out |= {"pixscale": pixscale, "warning": warning}
+    out: dict[str, Any] = {"id": ids, "path": paths, "file": [str(file or "") for file in files], "ra": ra, "dec": dec}
+    out |= {"pixscale": pixscale, "warning": warning} | _said_of_cutouts(frame, warning)
     table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
-    return _unique_ids(table, root, named_by_file=named is None)
+    table = _unique_ids(table, root, named_by_file=named is None)
+    return table if named is None else table.assign(id=integer_ids(table["id"], frame, named))
 
 
-def _scales(column: pd.Series) -> tuple[NDArray[np.float64], list[str]]:
+def _said_of_cutouts(frame: pd.DataFrame, warnings: list[str]) -> dict[str, list[str]]:
+    """Return what the record of fetched cutouts says of them: ``warning`` and ``problem`` of each row."""
+    if not {"status", "warning", "layer", COL_JPG} <= set(frame.columns):
+        return {}
+    told = zip(frame["warning"].fillna("").astype(str), warnings, strict=True)
+    return {
+        "warning": ["; ".join(filter(None, both)) for both in told],
+        "problem": [EMPTY if status == "empty" else "" for status in frame["status"]],
+    }
+
+
+def _below(root: Path, path: str) -> Path:
+    """Return where a path of a table or list is: in the folder, unless it begins with the root or the user's home."""
+    return root / (Path(path).expanduser() if path.startswith("~/") else path)
+
+
+def _no_pictures(frame: pd.DataFrame, path: Path) -> str:
+    """Say what to do with a table that names no pictures."""
+    try:
+        position_columns(frame.columns, os.fspath(path))
+    except CatalogError:
+        return f"{path}: no column of pictures; name one of {', '.join(_PATH_COLUMNS[:12])}"
+    return f"{path}: positions, but no column of pictures; give --fetch to fetch cutouts, or name a column file"
+
+
+def _scales(frame: pd.DataFrame, scale: str, name: str) -> tuple[NDArray[np.float64], list[str]]:
     """Pixel scales of a column, NaN where there is none that can be used, and what is wrong with those."""
-    scales = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
+    column, scales = frame[scale], quantity(frame, scale, "arcsec", name)
     good = (scales > 0) & (scales <= _LARGEST_SCALE)
     scales[~good] = np.nan
     bad = ~good & column.notna().to_numpy() & (column.astype(str).str.strip() != "").to_numpy()
@@ -416,17 +460,6 @@ def _optional_positions(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.floa
         return ra, dec, [f"{ra_name} may be in hours: its position is not used"] * len(frame)
     bad = np.isnan(ra) & frame[ra_name].notna().to_numpy()
     return ra, dec, [f"its position in {ra_name}, {dec_name} cannot be used" if row else "" for row in bad]
-
-
-def text_names(column: pd.Series) -> list[str]:
-    """Names as text; whole numbers that a missing value has made floats are whole again, missing ones are empty."""
-
-    def text(value: object) -> str:
-        if isinstance(value, bytes):
-            value = value.decode("ascii", "replace")
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-    return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
 def _unique_ids(frame: pd.DataFrame, root: Path, *, named_by_file: bool) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from zoobot_3d import __version__
@@ -27,6 +28,7 @@ from zoobot_3d.cli import (
     predict,
     recipes,
     simulated,
+    spaxels,
     sweep,
     train,
     verify,
@@ -47,6 +49,7 @@ COMMANDS = (
     *export.COMMANDS,
     *verify.COMMANDS,
     *measure.COMMANDS,
+    *spaxels.COMMANDS,
     *evaluate.COMMANDS,
     *figures.COMMANDS,
     *sweep.COMMANDS,
@@ -107,6 +110,12 @@ def _with_negative_numbers(arguments: list[str]) -> list[str]:
     return [f" {word}" if re.match(r"[-\u2212][\d.]", word) else word for word in arguments]
 
 
+def _at_home(word: str) -> str:
+    """Expand ``~`` where no shell has: behind an option's ``=``, and in quotes. A folder called ~ is nobody's wish."""
+    match = re.fullmatch(r"(--[\w.-]+=)?(~(?:/.*)?)", word, re.S)
+    return f"{match[1] or ''}{Path(match[2]).expanduser()}" if match else word
+
+
 def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common: _Parser) -> None:
     """Add commands to a parser. Only a command that was chosen gets its options, as some are slow to collect."""
     nested = commands is not COMMANDS
@@ -148,7 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         or if the disk is full or cannot be written, which is explained in one line on stderr; 130 after Ctrl-C, 143
         after SIGTERM.
     """
-    arguments = _with_negative_numbers(list(sys.argv[1:] if argv is None else argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _with_negative_numbers([_at_home(word) for word in given])
     name, stopped = "", START_AGAIN
     with stoppable():
         try:

@@ -51,6 +51,11 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=32, help="number of pictures that are predicted at once")
     parser.add_argument("--device", help="cpu, cuda or mps; by default the fastest that is available")
     engine_option(parser)
+    parser.add_argument(
+        "--cluster",
+        help="predict in several processes: local or local:N for N on this machine, tcp://HOST:PORT for a Dask "
+        "scheduler, slurm:FILE.yaml for SLURM jobs; by default in this process, which uses all cores or a GPU",
+    )
     parser.add_argument("--threads", type=positive, default=2, help="number of threads that read and write files")
     parser.add_argument(
         "--pixscale",
@@ -66,6 +71,11 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", help="folder that the paths in a table start from; by default the table's own")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if any galaxy failed")
+    _sky_options(parser)
+    http_options(parser)
+
+
+def _sky_options(parser: argparse.ArgumentParser) -> None:
     sky = parser.add_argument_group("cutouts of the Legacy Surveys")
     sky.add_argument("--fetch", action="store_true", help="INPUT is a table of positions; fetch a cutout for each row")
     sky.add_argument(
@@ -86,7 +96,6 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     sky.add_argument("--layer", help=f"release: ls-dr8, ls-dr9, ls-dr10; by default {DEFAULT_LAYER}")
     sky.add_argument("--show", action="store_true", help="open the figures in a window when they are done")
     sky.add_argument("--url", help="cutout service; by default the Legacy Surveys viewer")
-    http_options(parser)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -101,7 +110,12 @@ def _predict(args: argparse.Namespace) -> int:
     from zoobot_3d.infer.segmenter import load_segmenter
 
     segmenter = load_segmenter(
-        args.bundle, device=args.device, batch_size=args.batch_size, tta=args.tta, engine=args.engine
+        args.bundle,
+        device=args.device,
+        batch_size=args.batch_size,
+        tta=args.tta,
+        engine=args.engine,
+        start=args.cluster is None,
     )
     if args.uncertainty:
         segmenter.check_uncertainty()
@@ -119,6 +133,10 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that do not go together, or would do nothing."""
+    if args.cluster is not None:
+        from zoobot_3d.compute.cluster import check_cluster
+
+        check_cluster(args.cluster)
     ways = [bool(args.input), bool(args.radec), bool(args.name)]
     if sum(ways) != 1:
         raise ConfigError(
@@ -157,6 +175,10 @@ def _pictures(args: argparse.Namespace) -> pd.DataFrame:
     from zoobot_3d.catalog.reading import list_galaxies
 
     galaxies = list_galaxies(args.input, root=args.root, leave_out=args.out)
+    named = [file for file in galaxies["file"] if file]
+    if not any(Path(file).exists() for file in named):
+        first = f"none of the pictures that it names is there, the first is {named[0]}" if named else "names no picture"
+        raise BadFileError(args.input[0], first, "paths start from the folder of the table or list, or from --root")
     if args.pixscale is not None:
         galaxies["pixscale"] = args.pixscale
     return galaxies
@@ -228,10 +250,11 @@ def _fetched(args: argparse.Namespace, table: pd.DataFrame, settings: FetchSetti
 
 def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter) -> PredictSummary:
     from zoobot_3d.compute.progress import progress_bar
-    from zoobot_3d.infer.predict import predict
+    from zoobot_3d.infer.predict import Where, predict
 
     fetched = args.fetch or args.radec or args.name
-    options: dict[str, Any] = {"shard_size": args.shard_size, "threads": args.threads, "uncertainty": args.uncertainty}
+    options: dict[str, Any] = {"shard_size": args.shard_size, "uncertainty": args.uncertainty}
+    options["where"] = Where(args.cluster or "", args.threads)
     with progress_bar("predicting", len(galaxies)) as advance:
         return predict(
             galaxies,

@@ -31,7 +31,7 @@ from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.io import write_parquet
 
-__all__ = ["Batch", "check_cluster", "sharded"]
+__all__ = ["DIED", "Batch", "check_cluster", "sharded"]
 
 SHARDS_PER_SLOT = 4
 """Shards that wait at the scheduler for each that runs: enough that no worker idles, few enough for any scheduler."""
@@ -54,6 +54,8 @@ class Batch:
         See `check_cluster`. One shard, or none, is worked on in this process where that is ``local``.
     shard_size : int
         Rows in a shard.
+    groups : str
+        Column of which neighbours of one value make a shard, instead of ``shard_size``.
     progress : bool
         Show the bar.
     """
@@ -63,6 +65,16 @@ class Batch:
     cluster: str = "local"
     shard_size: int = 64
     progress: bool = True
+    groups: str = ""
+
+    def cuts(self, table: pd.DataFrame) -> list[tuple[int, int]]:
+        """First row of each shard, and the row after its last."""
+        if self.groups:
+            values = table[self.groups].to_numpy()
+            starts = [i for i in range(len(table)) if i == 0 or values[i] != values[i - 1]]
+        else:
+            starts = list(range(0, len(table), self.shard_size))
+        return list(zip(starts, [*starts[1:], len(table)], strict=True)) if starts else []
 
 
 # The shards
@@ -74,11 +86,13 @@ class _Shard:
 
     rows: pd.DataFrame
     part: Path
+    is_piece: bool = False
+    """One row of a shard on which a process died."""
 
     def split(self, name: Callable[[pd.DataFrame], str]) -> list[_Shard]:
         """One shard for each row."""
         rows = [self.rows.iloc[[i]].reset_index(drop=True) for i in range(len(self.rows))]
-        return [_Shard(row, self.part.with_name(name(row))) for row in rows]
+        return [_Shard(row, self.part.with_name(name(row)), is_piece=True) for row in rows]
 
 
 @contextlib.contextmanager
@@ -91,6 +105,7 @@ def sharded(
     options: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = None,
     batch: Batch | None = None,
     id_column: str = "id",
+    finished: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Run a function over the rows of a table, a shard at a time, and yield all results in the table's order.
 
@@ -114,6 +129,8 @@ def sharded(
         Where to work, in what pieces, and what to call it.
     id_column : str
         Column, of ``table`` and of results, that names a row to people.
+    finished : callable, optional
+        Called in this process with the rows and the results of each shard, as soon as they are there.
 
     Yields
     ------
@@ -134,21 +151,24 @@ def sharded(
         What ``function`` raised, after all other shards were done; a note says on which rows.
     """
     batch = batch or Batch()
-    place, size = parse_cluster(batch.cluster), batch.shard_size
+    place = parse_cluster(batch.cluster)
     if id_column not in table:
         raise CatalogError(f"a table to work on has no column {id_column}; it has {', '.join(map(str, table.columns))}")
     with _owned(Path(os.path.abspath(work))) as (folder, token):  # noqa: PTH100 - keeps links, resolve() not
         prefix = f"{function.__module__}.{function.__qualname__}\0{key}\0{id_column}\0"
         names = _Names(prefix, table)
         shards = [
-            _Shard(table.iloc[start : start + size].reset_index(drop=True), folder / names[start, size])
-            for start in range(0, len(table), size)
+            _Shard(table.iloc[start:stop].reset_index(drop=True), folder / names[start, stop])
+            for start, stop in batch.cuts(table)
         ]
         there = {path.name for path in folder.glob("part-*.parquet")}
         left = list({shard.part: shard for shard in shards if shard.part.name not in there}.values())
         with progress_bar(batch.what, len(table), unit=batch.unit, show=batch.progress) as advance:
             advance(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in left))
-            job = _Job(function, id_column, token, names.of, advance)
+            job = _Job(function, id_column, token, names.of, advance, finished)
+            for shard in shards:
+                if shard.part.name in there:
+                    job.tell(shard)
             if place.kind == "local" and len(shards) <= 1:
                 for shard in left:
                     job.run_here(shard, _fill(options, 1))
@@ -173,8 +193,8 @@ class _Names:
         self.hashes = self._hash(table)
 
     def __getitem__(self, cut: tuple[int, int]) -> str:
-        start, size = cut
-        return self._name(self.hashes[start : start + size])
+        start, stop = cut
+        return self._name(self.hashes[start:stop])
 
     def of(self, rows: pd.DataFrame) -> str:
         return self._name(self._hash(rows))
@@ -304,6 +324,12 @@ class _Job:
     token: str
     name: Callable[[pd.DataFrame], str]
     advance: Callable[[int], None]
+    finished: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None
+
+    def tell(self, shard: _Shard) -> None:
+        """Say that the results of a shard are there."""
+        if self.finished is not None and not shard.is_piece:
+            self.finished(shard.rows, _together([shard.part], self.id_column))
 
     def run_here(self, shard: _Shard, options: dict[str, Any]) -> None:
         try:
@@ -311,6 +337,7 @@ class _Job:
         except Exception as error:
             error.add_note(self._where(shard))
             raise
+        self.tell(shard)
         self.advance(len(shard.rows))
 
     def run_on(self, workers: Workers, shards: list[_Shard], options: dict[str, Any]) -> None:
@@ -347,6 +374,7 @@ class _Job:
                 shard, alone = running.pop(future)
                 error = future.exception() if future.status == "error" else None  # asking takes a round trip
                 if error is None:
+                    self.tell(shard)
                     self.advance(len(shard.rows))
                 elif isinstance(error, _NotSharedError):
                     raise error
@@ -361,6 +389,7 @@ class _Job:
                 elif alone:
                     ids = shard.rows[self.id_column]
                     write_parquet(shard.part, pd.DataFrame({self.id_column: ids, "error": DIED}))
+                    self.tell(shard)
                     self.advance(1)
                 else:
                     suspects.append(shard)
@@ -371,6 +400,7 @@ class _Job:
         for shard, rows in split:
             # Parts of single rows stay: an equal row of another shard may share them.
             write_parquet(shard.part, _together([row.part for row in rows], self.id_column))
+            self.tell(shard)
 
     def _where(self, shard: _Shard) -> str:
         ids = [str(value) for value in shard.rows[self.id_column]]

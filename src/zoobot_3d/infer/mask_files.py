@@ -200,7 +200,9 @@ def _save_npz(
     arrays: dict[str, Any] = dict(zip(CLASSES, masks, strict=True))
     if sigma is not None:
         arrays |= {f"{name}_sigma": plane for name, plane in zip(CLASSES, sigma, strict=True)}
-    arrays |= {"id": str(row["id"])} | {name: float(row[name]) for name in ("ra", "dec", "pixscale")}
+    name = row["id"]
+    arrays["id"] = name if isinstance(name, int | np.integer) else str(name)
+    arrays |= {key: float(row[key]) for key in ("ra", "dec", "pixscale")}
     content = streams.BytesIO()
     np.savez_compressed(content, **arrays)
     io.write_atomic(folder / mask_names(row["file_stem"], "npz", False)[0], content.getvalue())

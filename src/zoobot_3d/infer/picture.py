@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from zoobot_3d.errors import BadPictureError
 __all__ = [
     "FIELD_COLUMNS",
     "SMALLEST_PX",
+    "beyond_field",
     "check_picture",
     "exposure",
     "field_box",
@@ -45,8 +47,13 @@ def outside_field(shape: tuple[int, int], field_fraction: float) -> NDArray[np.b
     numpy.ndarray
         (H, W) bool: True where the pixel's centre lies outside the field, or on its edge.
     """
-    rows, columns = (np.abs(np.arange(n) - (n - 1) / 2) >= field_fraction * n / 2 - 1e-9 * n for n in shape)
+    rows, columns = (beyond_field(n, field_fraction) for n in shape)
     return rows[:, None] | columns
+
+
+def beyond_field(n: int, field_fraction: float) -> NDArray[np.bool_]:
+    """Find the rows, or columns, of a picture with `n` of them that lie outside the field; see `outside_field`."""
+    return np.asarray(np.abs(np.arange(n) - (n - 1) / 2) >= field_fraction * n / 2 - 1e-9 * n)
 
 
 def exposure(picture: NDArray[np.uint8]) -> str:
@@ -62,10 +69,12 @@ def exposure(picture: NDArray[np.uint8]) -> str:
     str
         Empty if it is neither.
     """
-    brightest = picture.max(-1)
-    if (level := np.percentile(brightest, 99.9)) < _DARK:
-        return f"nearly black: 99.9% of the pixels are at most {level:.0f} of 255"
-    if (clipped := float(np.mean(brightest >= _BRIGHT))) > _CLIPPED:
+    red, green, blue = cv2.split(picture)
+    counts = np.bincount(cv2.max(cv2.max(red, green), blue).ravel(), minlength=256)
+    total = counts.sum()
+    if (level := int(np.searchsorted(np.cumsum(counts), 0.999 * total))) < _DARK:
+        return f"nearly black: 99.9% of the pixels are at most {level} of 255"
+    if (clipped := counts[_BRIGHT:].sum() / total) > _CLIPPED:
         return f"saturated: {clipped:.0%} of the pixels are clipped"
     return ""
 

@@ -60,14 +60,15 @@ class Plan:
 def known_rows(log: ShardLog, shards: dict[int, Path]) -> pd.DataFrame:
     """Read what earlier runs have predicted: ``id``, ``path``, ``file_stem``, ``error``, ``stamp`` and ``shard``.
 
-    ``stamp`` is empty where it is not known.
+    ``id`` is text, also where it is an integer in the shards. ``stamp`` is empty where it is not known.
     """
     frames = []
     for number, path in shards.items():
         there = [name for name in _KNOWN if name in pq.read_schema(path).names]
         frame = pd.read_parquet(path, columns=there).assign(shard=number)
         stamps = log.stamps(path.name)
-        frames.append(frame.assign(stamp=[stamps.get(name, "") for name in frame["id"]]))
+        names = frame["id"].astype(str)
+        frames.append(frame.assign(id=names, stamp=[stamps.get(name, "") for name in names]))
     columns = [*_KNOWN, "stamp", "shard"]
     if not frames:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
@@ -159,7 +160,7 @@ def _with_earlier_names(galaxies: pd.DataFrame, before: pd.DataFrame) -> pd.Data
 def with_stamps(path: Path, stamps: pd.Series) -> pd.DataFrame:
     """Read a shard, with the stamps of its rows."""
     frame = pd.read_parquet(path)
-    return frame.assign(stamp=stamps.reindex(frame["id"].to_numpy()).fillna("").to_numpy())
+    return frame.assign(stamp=stamps.reindex(frame["id"].astype(str).to_numpy()).fillna("").to_numpy())
 
 
 def replaced(earlier: pd.DataFrame | None, fresh: pd.DataFrame) -> pd.DataFrame:

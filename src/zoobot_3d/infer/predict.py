@@ -10,25 +10,26 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shutil
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from numpy.typing import NDArray
 
 from zoobot_3d import __version__
-from zoobot_3d.compute.batch import reason_for, remove_leftovers
+from zoobot_3d.compute.batch import remove_leftovers
 from zoobot_3d.compute.locks import folder_lock
+from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, ConfigError, Zoobot3DError
 from zoobot_3d.infer.export import MASKS, write_missing
-from zoobot_3d.infer.field import FIELDS, Field
-from zoobot_3d.infer.mask_files import FileRecord, MaskFiles, MaskFormat, quantized
-from zoobot_3d.infer.plan import known_rows, make_plan, replaced, with_stamps
+from zoobot_3d.infer.mask_files import FileRecord, MaskFormat
+from zoobot_3d.infer.plan import Plan, known_rows, make_plan, replaced, with_stamps
 from zoobot_3d.infer.predictions import (
     has_sigma,
     read_masks,
@@ -38,18 +39,54 @@ from zoobot_3d.infer.predictions import (
     run_root,
     write_run,
 )
-from zoobot_3d.infer.rows import ROW_SCHEMA, SIGMA_FULL, Picture, failure_row, read_galaxy, success_row, typed
-from zoobot_3d.infer.shards import SHARDS, ShardLog, clean_shards, shard_files, shard_name, start_date, write_shard
-from zoobot_3d.schema import CLASSES
+from zoobot_3d.infer.rows import ROW_SCHEMA, SIGMA_FULL, TEXT_IDS, id_type, ids_fit, typed
+from zoobot_3d.infer.shard_work import ShardWork, as_shards, predict_shard, records_of
+from zoobot_3d.infer.shards import (
+    SHARDS,
+    ShardLog,
+    clean_shards,
+    publish_shard,
+    shard_files,
+    shard_name,
+    start_date,
+    write_shard,
+)
 
 if TYPE_CHECKING:
     from zoobot_3d.infer.bundle import Bundle, StoredBundle
     from zoobot_3d.infer.segmenter import Segmenter
 
-_Answer: TypeAlias = tuple[NDArray[Any], NDArray[Any] | None, dict[str, float]]
-"""Masks, deviations if asked for, and vote fractions of a picture."""
+__all__ = [
+    "SIGMA_FULL",
+    "PredictSummary",
+    "Where",
+    "has_sigma",
+    "predict",
+    "read_masks",
+    "read_masks_and_sigma",
+    "run_root",
+]
 
-__all__ = ["SIGMA_FULL", "PredictSummary", "has_sigma", "predict", "read_masks", "read_masks_and_sigma", "run_root"]
+_WORK = ".predict.work"  # subfolder for what workers write
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a prediction is worked on; the predictions do not depend on it.
+
+    Attributes
+    ----------
+    cluster : str
+        Empty: in this process. Else see `zoobot_3d.compute.shards.check_cluster`.
+    threads : int
+        Threads that read and write pictures beside the network, in each process.
+    """
+
+    cluster: str = ""
+    threads: int = 2
+
+
+_TOLD = 5  # warnings that a summary shows
 
 
 @dataclass(frozen=True)
@@ -80,6 +117,8 @@ class PredictSummary:
         Galaxies predicted before that the input no longer names; they stay.
     unwritten : int
         Galaxies whose mask files could not be written; the ``warning`` of their rows says why.
+    warnings : dict
+        Warnings in the rows of galaxies predicted now, and how many have each, most frequent first.
     """
 
     predicted: int
@@ -93,6 +132,7 @@ class PredictSummary:
     lost: int = 0
     left: int = 0
     unwritten: int = 0
+    warnings: dict[str, int] = dataclass_field(default_factory=dict)
 
     def __str__(self) -> str:
         """Say how many, why not, and what was unusual."""
@@ -110,6 +150,7 @@ class PredictSummary:
         if self.unwritten:
             lines.append(f"  {self.unwritten:,} galaxies' mask files could not be written; see warning in their rows")
         lines += [f"  {count:,} x {reason}" for reason, count in self.reasons.items()]
+        lines += [f"  {count:,} with a warning: {warning}" for warning, count in list(self.warnings.items())[:_TOLD]]
         return "\n".join(lines)
 
 
@@ -120,7 +161,7 @@ def predict(
     *,
     masks: MaskFormat = "none",
     shard_size: int = 1000,
-    threads: int = 2,
+    where: Where | None = None,
     uncertainty: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> PredictSummary:
@@ -145,8 +186,9 @@ def predict(
         writes them later.
     shard_size : int
         Galaxies a shard.
-    threads : int
-        Threads that read and write pictures beside the network.
+    where : Where, optional
+        In which processes; by default in this one. On a cluster each worker loads the bundles and writes whole shards;
+        this process starts no network, keeps the folder's lock and log, and moves shards to their places.
     uncertainty : bool
         Write the standard deviation of each mask's pixels too: ``spiral_sigma_png`` and ``bar_sigma_png``, 8-bit PNG
         in which 255 is `SIGMA_FULL` (also in the shards' metadata, as ``sigma_full``), and beside the files of
@@ -161,8 +203,9 @@ def predict(
     Raises
     ------
     ConfigError
-        If ``out`` holds predictions of other bundles or with other options; or if there is nothing to tell the
-        uncertainty from, see `zoobot_3d.infer.segmenter.Segmenter.check_uncertainty`.
+        If ``out`` holds predictions of other bundles, with other options or ids of another type; if there is nothing to
+        tell the uncertainty from, see `zoobot_3d.infer.segmenter.Segmenter.check_uncertainty`; or if the cluster cannot
+        be used, or its workers cannot see ``out``.
     CatalogError
         If two galaxies have one name.
     BadFileError
@@ -172,13 +215,16 @@ def predict(
     """
     if uncertainty:
         segmenter.check_uncertainty()
+    where = where or Where()
+    if where.cluster:
+        check_cluster(where.cluster)
     folder = Path(out)
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder_lock(folder, "a prediction"))
         if masks != "none":
             stack.enter_context(folder_lock(folder / MASKS, "a prediction"))
         try:
-            run = _Run(segmenter, folder, masks, threads, uncertainty, progress)
+            run = _Run(segmenter, folder, masks, where, uncertainty, progress)
             return run.of(galaxies, shard_size)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -193,62 +239,64 @@ class _Run:
         segmenter: Segmenter,
         folder: Path,
         masks: MaskFormat,
-        threads: int,
+        where: Where,
         uncertainty: bool,
         progress: Callable[[int], None] | None,
     ) -> None:
         self.segmenter, self.folder, self.masks, self.uncertainty = segmenter, folder, masks, uncertainty
-        self.threads = max(1, threads)
+        self.where = where
         self.progress = progress or (lambda count: None)
-        self.told: dict[str, Any] = {}
-        self.date = ""
         self.log = ShardLog(folder)
         self.record: FileRecord | None = None
+        self.reasons: Counter[str] = Counter()
+        self.warned: Counter[str] = Counter()
+        self.predicted = self.repaired = 0
 
     def of(self, galaxies: pd.DataFrame, shard_size: int) -> PredictSummary:
         """Find out what is to be done, do it, and count."""
-        self.told, self.date = self._claim(galaxies), start_date(self.folder, begin=True)
-        shards, damaged = clean_shards(self.log)
+        told, date = self._claim(galaxies), start_date(self.folder, begin=True)
+        self.work = ShardWork(self.folder, told, date, self.masks, self.uncertainty, self.where.threads)
+        self.there, damaged = clean_shards(self.log)
         losses = {name for shard in damaged for name in self.log.stamps(shard)}
-        plan = make_plan(galaxies, known_rows(self.log, shards), shard_size)
+        self.plan = plan = make_plan(galaxies, known_rows(self.log, self.there), shard_size)
         self.progress(plan.kept)
+        shutil.rmtree(self.folder / _WORK, ignore_errors=True)
         if self.masks != "none":
             remove_leftovers(self.folder / MASKS)
-            files = MaskFiles(self.masks, None, self.uncertainty, self.told | {"date": self.date})
-            self.record = FileRecord(self.folder / MASKS, self.folder, files)
-        reasons: Counter[str] = Counter()
-        predicted = repaired = 0
-        with ThreadPoolExecutor(self.threads) as pool:
+            self.record = FileRecord(self.folder / MASKS, self.folder, self.work.files)
+        if self.where.cluster and plan.todo:
+            self._on_cluster()
+        else:
             for number, rows in plan.todo:
-                for name, error in self._shard(number, rows, shards.get(number), plan.known, pool):
-                    if error is not None:
-                        reasons[_kind(error)] += 1
-                        continue
-                    predicted += 1
-                    repaired += name in plan.failed
+                self._in_this_process(number, rows)
         for name in damaged:
             if not (self.folder / SHARDS / name).exists():
                 self.log.write(name, "", {})  # given up: the input has no galaxies for it
-        if predicted + plan.kept == 0:
-            most = next((reason for reason, _ in reasons.most_common(1)), "no galaxies")
+        if self.predicted + plan.kept == 0:
+            most = next((reason for reason, _ in self.reasons.most_common(1)), "no galaxies")
             raise Zoobot3DError(
                 f"none of {len(galaxies)} galaxies could be predicted; most often: {most}; see {self.folder}"
             )
+        return self._summary(plan, len(damaged), len(losses - plan.names - set(plan.known.index)))
+
+    def _summary(self, plan: Plan, damaged: int, lost: int) -> PredictSummary:
+        """Write mask files that are missing, and count."""
         unwritten = 0
         if self.record is not None:
             unwritten = len(write_missing(self.folder, self.record.files, self.folder / MASKS).failed)
         return PredictSummary(
-            predicted,
-            reasons.total(),
+            self.predicted,
+            self.reasons.total(),
             plan.kept,
             len(shard_files(self.folder)),
-            dict(reasons.most_common()),
+            dict(self.reasons.most_common()),
             changed=plan.changed,
-            repaired=repaired,
-            damaged=len(damaged),
-            lost=len(losses - plan.names - set(plan.known.index)),
+            repaired=self.repaired,
+            damaged=damaged,
+            lost=lost,
             left=plan.left,
             unwritten=unwritten,
+            warnings=dict(self.warned.most_common()),
         )
 
     def _claim(self, galaxies: pd.DataFrame) -> dict[str, Any]:
@@ -260,16 +308,18 @@ class _Run:
             "uncertainty": self.uncertainty,
             "schema": ROW_SCHEMA,
         }
-        before = read_run(self.folder)
-        if before is not None and _differences(before, asked):
+        before, ids = read_run(self.folder), galaxies["id"]
+        if before is not None and (_differences(before, asked) or not ids_fit(ids, str(before.get("ids")))):
             before = read_run_of_shards(self.folder) or before  # a broken record yields to the shards
             if differs := _differences(before, asked):
                 raise ConfigError(
                     f"{self.folder}: holds predictions made with other {', '.join(differs)}; "
                     "give another --out or remove it"
                 )
+            _check_ids(ids, str(before.get("ids")), self.folder)
         root = os.path.realpath(galaxies.attrs.get("root", "."))
         run = asked | {
+            "ids": id_type(ids) if before is None else before["ids"],
             "model": ", ".join(bundle.info.model_name for bundle in bundles),
             "zoobot_3d": str((before or {}).get("zoobot_3d", __version__)),
             # Not absolute: the two may move together.
@@ -279,90 +329,90 @@ class _Run:
         write_run(self.folder, run)
         return run
 
-    def _shard(
-        self, number: int, galaxies: pd.DataFrame, path: Path | None, known: pd.DataFrame, pool: ThreadPoolExecutor
-    ) -> list[tuple[str, str | None]]:
-        """Predict and write a shard; return names and errors alone, so that no masks stay in memory with the next."""
-        records = self._records(list(galaxies.itertuples(index=False)), pool)
-        self._write(number, records, path, known)
-        return [(record["id"], record["error"]) for record in records]
+    def _in_this_process(self, number: int, galaxies: pd.DataFrame) -> None:
+        """Predict and write a shard."""
+        self._write(number, self.work.records(galaxies.itertuples(index=False), self.segmenter, self.progress))
 
-    def _write(self, number: int, records: list[dict[str, Any]], path: Path | None, known: pd.DataFrame) -> None:
-        """Write a shard, new or with rows replaced, unless all is as it was."""
-        fresh = typed(records, self.told)
+    def _on_cluster(self) -> None:
+        """Let workers predict shards and write them into a working folder, and move each to its place."""
+        desk = self.folder / _WORK / uuid.uuid4().hex  # a worker of a run that was killed may still write in its own
+        desk.mkdir(parents=True)
+
+        def finished(rows: pd.DataFrame, results: pd.DataFrame) -> None:
+            number = int(rows["shard"].iloc[0])
+            made = desk / shard_name(number)
+            if made.exists():
+                self._publish(number, made, rows, results)
+            else:
+                self._write(number, records_of(rows, results, self._failure))
+            self.progress(len(rows))
+
+        options = {"work": replace(self.work, folder=self.folder.absolute()), "settings": self.segmenter.settings}
+        table = as_shards(self.plan.todo, self.there)
+        batch = Batch(cluster=self.where.cluster, groups="shard", progress=False)
+        with sharded(
+            predict_shard,
+            table,
+            desk.parent,
+            options=options | {"desk": str(desk.absolute())},
+            batch=batch,
+            finished=finished,
+        ):
+            shutil.rmtree(desk, ignore_errors=True)
+
+    def _failure(self, row: Any, reason: str) -> dict[str, Any]:
+        return self.work.failure(row, reason, self.segmenter)
+
+    def _publish(self, number: int, made: Path, rows: pd.DataFrame, results: pd.DataFrame) -> None:
+        """Take a shard that a worker has written."""
+        said = ([text if isinstance(text, str) else None for text in results[name]] for name in ("error", "warning"))
+        told = zip(rows["id"], rows["stamp"], rows["file_stem"], *said, strict=True)
+        records = [dict(zip(("id", "stamp", "file_stem", "error", "warning"), each, strict=True)) for each in told]
+        path, name = self.there.get(number), shard_name(number)
+        if self._count(records) and path is not None:
+            return
+        has_files = self._has_files(path, name)
+        stamps: dict[str, str] = dict(zip(rows["id"], rows["stamp"], strict=True))
         if path is not None:
-            as_before = known.reindex(fresh["id"].to_numpy()).astype(object).fillna("").to_dict("list")
-            said = zip(as_before["error"], as_before["stamp"], strict=True)
-            if all((record["error"], record["stamp"]) == told for record, told in zip(records, said, strict=True)):
-                return  # failures that failed in the same way
-        name = shard_name(number)
-        has_files = self.record is not None and (path is None or self.record.is_current(name, self.log.checksum(name)))
-        earlier = None if path is None else with_stamps(path, known["stamp"])
-        notes = {"zoobot_3d": __version__, "classes": ",".join(CLASSES), "run": json.dumps(self.told, sort_keys=True)}
-        notes |= {"sigma_full": str(SIGMA_FULL)} if self.uncertainty else {}
-        write_shard(self.log, number, replaced(earlier, fresh), notes)
+            earlier = pd.read_parquet(path, columns=["id"])["id"].astype(str)
+            before = self.plan.known["stamp"].reindex(earlier.to_numpy()).fillna("")
+            stamps = {str(key): str(stamp) for key, stamp in before.items()} | stamps
+        publish_shard(self.log, number, made, str(results["checksum"].iloc[0]), stamps)
+        self._note_files(name, records, has_files)
+
+    def _write(self, number: int, records: list[dict[str, Any]]) -> None:
+        """Write a shard, new or with rows replaced, unless all is as it was."""
+        path, name = self.there.get(number), shard_name(number)
+        if self._count(records) and path is not None:
+            return
+        has_files = self._has_files(path, name)
+        earlier = None if path is None else with_stamps(path, self.plan.known["stamp"])
+        write_shard(self.log, number, replaced(earlier, typed(records, self.work.told)), self.work.notes)
+        self._note_files(name, records, has_files)
+
+    def _count(self, records: list[dict[str, Any]]) -> bool:
+        """Count what was done, and tell whether it is all as it was: failures that failed in the same way."""
+        names = [record["id"] for record in records]
+        as_before = self.plan.known.reindex(names).astype(object).fillna("").to_dict("list")
+        for record in records:
+            if record["error"] is not None:
+                self.reasons[_kind(record["error"])] += 1
+                continue
+            self.warned.update([record["warning"]] if record["warning"] else [])
+            self.predicted += 1
+            self.repaired += record["id"] in self.plan.failed
+        said = zip(as_before["error"], as_before["stamp"], strict=True)
+        return all((record["error"], record["stamp"]) == told for record, told in zip(records, said, strict=True))
+
+    def _has_files(self, path: Path | None, name: str) -> bool:
+        """Tell whether all mask files of a shard will be there when its new rows have theirs."""
+        return self.record is not None and (path is None or self.record.is_current(name, self.log.checksum(name)))
+
+    def _note_files(self, name: str, records: list[dict[str, Any]], has_files: bool) -> None:
+        """Note that the mask files of a shard are there."""
         if self.record is not None and has_files:
             self.record.remove(record["file_stem"] for record in records if record["error"] is not None)
             self.record.note(name, self.log.checksum(name))
-
-    def _records(self, rows: list[Any], pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
-        """Predict one shard: the pool reads the next batch while the network works on this one."""
-        size = self.segmenter.batch_size
-        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        reading = [pool.submit(read_galaxy, row) for row in batches[0]]
-        records: list[dict[str, Any]] = []
-        writing: list[tuple[dict[str, Any], Future[str]]] = []
-        for number, batch in enumerate(batches):
-            galaxies = [future.result() for future in reading]
-            if number + 1 < len(batches):
-                reading = [pool.submit(read_galaxy, row) for row in batches[number + 1]]
-            answers = iter(self._ask([galaxy for galaxy in galaxies if isinstance(galaxy, Picture)]))
-            for row, galaxy in zip(batch, galaxies, strict=True):
-                answer = galaxy if isinstance(galaxy, str) else next(answers)
-                if isinstance(answer, Exception):
-                    answer = reason_for(answer, row.file, row.path)
-                if isinstance(answer, str) or isinstance(galaxy, str):
-                    records.append(failure_row(row, str(answer), self.uncertainty, self.segmenter.vote_names))
-                    continue
-                record = success_row(row, galaxy, *answer)
-                records.append(record)
-                if self.record is not None:
-                    mask, sigma, _ = answer
-                    planes = quantized(mask), None if sigma is None else quantized(sigma / SIGMA_FULL) * SIGMA_FULL
-                    save = self.record.files.save
-                    writing.append((record, pool.submit(save, self.folder / MASKS, record, *planes)))
-            self.progress(len(batch))
-        for record, future in writing:
-            if problem := future.result():
-                record["warning"] = "; ".join(filter(None, (record["warning"], problem)))
-        return records
-
-    def _ask(self, good: list[Picture]) -> list[_Answer | Exception]:
-        """Return masks, deviations if asked for, and vote fractions of each picture, or what one of them raised."""
-        answers: dict[int, _Answer | Exception] = {}
-        for field in FIELDS:
-            chosen = [index for index, galaxy in enumerate(good) if galaxy.field == field]
-            told = self._answers([good[index].picture for index in chosen], field)
-            answers |= dict(zip(chosen, told, strict=True))
-        return [answers[index] for index in range(len(good))]
-
-    def _answers(self, pictures: list[NDArray[Any]], field: Field) -> list[_Answer | Exception]:
-        """Ask about pictures that show their galaxies in one way; if one fails, one by one."""
-        try:
-            found: list[tuple[NDArray[Any], NDArray[Any] | None]] = (
-                list(self.segmenter.segment_checked_with_uncertainty(pictures, field))
-                if self.uncertainty
-                else [(mask, None) for mask in self.segmenter.segment_checked(pictures, field)]
-            )
-            votes = self.segmenter.vote_fractions(pictures, field)
-        except Exception as error:  # one galaxy must not stop the others
-            if len(pictures) == 1:
-                return [error]
-            return [self._answers([picture], field)[0] for picture in pictures]
-        return [
-            (mask, sigma, {name: float(column[index]) for name, column in votes.items()})
-            for index, (mask, sigma) in enumerate(found)
-        ]
 
 
 def _identity(bundles: Iterable[Bundle | StoredBundle]) -> str:
@@ -375,6 +425,25 @@ def _identity(bundles: Iterable[Bundle | StoredBundle]) -> str:
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     known = {"tta": False, "uncertainty": False, "schema": 0} | dict(before)  # as runs were before these
     return [name for name, value in asked.items() if known.get(name) != value]
+
+
+def _check_ids(ids: pd.Series, kind: str, folder: Path) -> None:
+    """Refuse ids that are text where a folder's are integers, or the other way round: one column holds one type.
+
+    Raises
+    ------
+    ConfigError
+        Naming an id.
+    """
+    if ids_fit(ids, kind):
+        return
+    own = id_type(ids)
+    words = {TEXT_IDS: "text"}
+    example = next((name for name in map(str, ids) if not re.fullmatch(r"0|-?[1-9]\d*", name)), ids.iloc[0])
+    raise ConfigError(
+        f"{folder}: the ids of its predictions are {words.get(kind, kind)}, and those of this input are "
+        f"{words.get(own, own)} (such as {example}); give another --out, or ids as before"
+    )
 
 
 def _kind(error: str) -> str:

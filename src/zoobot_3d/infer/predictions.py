@@ -146,7 +146,7 @@ def read_masks(
     Yields
     ------
     row : pandas.Series
-        All columns but the masks' bytes.
+        All columns but the masks' bytes. ``id`` is an integer where the catalogue's is.
     masks : numpy.ndarray or None
         (2, H, W) float32 in 0-1, to 1/255, row 0 north; None where ``row.error`` says why.
 
@@ -207,7 +207,7 @@ def masks_of_shard(shard: Path, ids: Collection[str] | None, *kinds: str) -> Ite
     shard : pathlib.Path
         Its file.
     ids : collection of str or None
-        Galaxies wanted; None for all.
+        Galaxies wanted, as text also where ids are integers; None for all.
     *kinds : {"mask", "sigma"}
         Which pictures.
 
@@ -227,7 +227,7 @@ def masks_of_shard(shard: Path, ids: Collection[str] | None, *kinds: str) -> Ite
     if absent := [kind for kind in kinds if f"{CLASSES[0]}_{kind}_png" not in frame]:
         raise BadFileError(shard, f"holds no {absent[0]} pictures", "predict into another folder, with --uncertainty")
     if ids is not None:
-        frame = frame[frame["id"].isin(ids)]
+        frame = frame[frame["id"].astype(str).isin(ids)]
     values = frame.drop(columns=[name for name in frame if str(name).endswith("_png")])
     for index, row in values.iterrows():
         failed = not pd.isna(row["error"])

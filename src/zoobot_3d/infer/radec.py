@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import astropy.units as u
 import numpy as np
 import pandas as pd
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from zoobot_3d import io
+from zoobot_3d.catalog.naming import integer_ids, position_names
 from zoobot_3d.errors import FetchError
 from zoobot_3d.infer.mask_files import MaskFormat
 from zoobot_3d.infer.predict import PredictSummary, predict
 from zoobot_3d.infer.predictions import has_sigma, read_masks, read_masks_and_sigma
-from zoobot_3d.schema import CLASSES, COL_DEC, COL_FITS, COL_JPG, COL_RA
+from zoobot_3d.schema import CLASSES, COL_DEC, COL_FITS, COL_JPG, COL_RA, EMPTY, id_column
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources.cutout_requests import RequestOptions, read_requests
 from zoobot_3d.sources.fetch import FAILED, LEDGER, FetchOptions, read_ledger
-from zoobot_3d.sources.legacy_survey import COLUMNS, EMPTY, IMAGES, CutoutOptions, fetch_cutouts
+from zoobot_3d.sources.legacy_survey import COLUMNS, IMAGES, CutoutOptions, fetch_cutouts
 
 if TYPE_CHECKING:
     from zoobot_3d.infer.segmenter import Segmenter
@@ -175,6 +175,9 @@ def fetch_galaxies(
             row["problem"] = failed.get(request["row"], "the cutout could not be fetched")
         rows.append(row)
     galaxies = pd.DataFrame(rows)
+    named = settings.requests.id_column or id_column(list(table.columns))
+    if named is not None and len(galaxies):
+        galaxies["id"] = integer_ids(galaxies["id"], table, named)
     galaxies.attrs["root"] = str(root)
     return galaxies, notes
 
@@ -260,7 +263,7 @@ def read_sky(folder: Path, galaxies: pd.DataFrame) -> list[SkyMasks]:
         cube, grid = io.read_cutout(files[row["id"]])
         picture = rgb_from_grz(cube[:, ::-1])
         warning = "" if pd.isna(row["warning"]) else str(row["warning"])
-        found[row["id"]] = SkyMasks(row["id"], folder, picture, masks, sigma[0] if sigma else None, grid, warning)
+        found[row["id"]] = SkyMasks(str(row["id"]), folder, picture, masks, sigma[0] if sigma else None, grid, warning)
     return [found[name] for name in files if name in found]
 
 
@@ -278,6 +281,4 @@ def position_table(positions: Sequence[SkyCoord], names: Sequence[str] | None = 
 
 def position_name(place: SkyCoord) -> str:
     """Name after the position, as the IAU recommends: cut, not rounded."""
-    ra = place.icrs.ra.to_string(u.hour, sep="", precision=3, pad=True)[:-1]
-    dec = place.icrs.dec.to_string(u.deg, sep="", precision=2, pad=True, alwayssign=True)[:-1]
-    return f"J{ra}{dec}"
+    return position_names(np.array([place.icrs.ra.deg]), np.array([place.icrs.dec.deg]))[0]

@@ -21,17 +21,33 @@ from zoobot_3d.compute.batch import file_stamp, reason_for
 from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError
 from zoobot_3d.infer.field import Field, measure_galaxy
 from zoobot_3d.infer.picture import FIELD_COLUMNS, check_picture, exposure, field_box
+from zoobot_3d.infer.uncertainty import Found
 from zoobot_3d.schema import CLASSES, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 
-__all__ = ["ROW_SCHEMA", "SIGMA_FULL", "Picture", "failure_row", "read_galaxy", "stamped", "success_row", "typed"]
+__all__ = [
+    "ROW_SCHEMA",
+    "SIGMA_FULL",
+    "TEXT_IDS",
+    "Picture",
+    "failure_row",
+    "id_type",
+    "ids_fit",
+    "read_galaxy",
+    "stamped",
+    "success_row",
+    "typed",
+]
 
 SIGMA_FULL = 0.5
 """Standard deviation that 255 stands for in ``<class>_sigma_png``: nothing in 0-1 scatters more."""
 
-ROW_SCHEMA = 1
+ROW_SCHEMA = 2
 """Version of the columns of shards; counts up when one is added, renamed or gets another meaning. 0: had none."""
+
+TEXT_IDS = "string"
+"""What `id_type` calls ids that are text."""
 
 _CUT = "the galaxy is larger than its picture: what lies beyond is not seen, and masks are less reliable"
 _UNMEASURED = "no galaxy stands out from the sky: the picture was taken to show its whole field; check the position"
@@ -140,8 +156,7 @@ def _joined(*warnings: Any) -> str:
 def success_row(
     row: Any,
     galaxy: Picture,
-    masks: NDArray[np.float32],
-    sigma: NDArray[np.float32] | None,
+    found: Found,
     votes: Mapping[str, float],
 ) -> dict[str, Any]:
     """Make the row of a galaxy that was predicted.
@@ -152,11 +167,12 @@ def success_row(
         As for `read_galaxy`.
     galaxy : Picture
         Its picture.
-    masks, sigma : numpy.ndarray
-        (2, H, W) fractions in 0-1 and, if asked for, their standard deviations; NaN outside the field.
+    found : Found
+        Masks and, if asked for, their standard deviations (2, H, W); NaN outside the field.
     votes : mapping
         Fractions of the answers about the whole galaxy.
     """
+    masks, sigma, apart = found
     grid, box = galaxy.grid, field_box(masks)
     warning = galaxy.warning
     if galaxy.field == "auto" and (box["field_height"], box["field_width"]) == masks.shape[1:]:
@@ -166,19 +182,23 @@ def success_row(
     out |= {"ra": row.ra, "dec": row.dec} if grid.ra is None else {"ra": grid.ra, "dec": grid.dec}
     out |= {"height": masks.shape[1], "width": masks.shape[2], "pixscale": grid.pixscale}
     out |= box | {"field": box["field_height"] / masks.shape[1]}
+    top, left, height, width = (box[name] for name in FIELD_COLUMNS)
     for name, mask in zip(CLASSES, masks, strict=True):
+        seen = mask[top : top + height, left : left + width]
         out[f"{name}_mask_png"] = io.encode_mask_png(mask)
-        out[f"{name}_max"] = float(np.nan_to_num(mask).max())
-        out[f"{name}_mean"] = float(np.nanmean(mask))
-        out[f"{name}_area_px"] = float((mask > _ON).sum())
-        out[f"{name}_area_half_px"] = float((mask > _HALF).sum())
+        out[f"{name}_max"] = float(seen.max(initial=0))
+        out[f"{name}_mean"] = float(seen.mean()) if seen.size else np.nan
+        out[f"{name}_area_px"] = float(np.count_nonzero(seen > _ON))
+        out[f"{name}_area_half_px"] = float(np.count_nonzero(seen > _HALF))
+    if apart is not None:
+        out |= {f"{name}_disagreement": float(value) for name, value in zip(CLASSES, apart, strict=True)}
     if sigma is not None:
         for name, plane in zip(CLASSES, sigma, strict=True):
             out[f"{name}_sigma_png"] = io.encode_mask_png(plane / SIGMA_FULL)
     return out | dict(votes) | {"file_stem": row.file_stem, "stamp": row.stamp}
 
 
-def failure_row(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) -> dict[str, Any]:
+def failure_row(row: Any, reason: str, votes: Sequence[str], *, tta: bool, uncertainty: bool) -> dict[str, Any]:
     """Make the row of a galaxy that could not be predicted."""
     out: dict[str, Any] = {"id": row.id, "path": _utf8(row.path), "error": _utf8(reason), "warning": None}
     out |= {"ra": row.ra, "dec": row.dec, "height": 0, "width": 0, "pixscale": np.nan, "field": np.nan}
@@ -186,8 +206,10 @@ def failure_row(row: Any, reason: str, uncertainty: bool, votes: Sequence[str]) 
     for name in CLASSES:
         numbers = (f"{name}_{what}" for what in ("max", "mean", "area_px", "area_half_px"))
         out |= {f"{name}_mask_png": None} | dict.fromkeys(numbers, np.nan)
-        if uncertainty:
-            out[f"{name}_sigma_png"] = None
+    if tta:
+        out |= dict.fromkeys((f"{name}_disagreement" for name in CLASSES), np.nan)
+    if uncertainty:
+        out |= dict.fromkeys((f"{name}_sigma_png" for name in CLASSES), None)
     return out | dict.fromkeys(votes, np.nan) | {"file_stem": row.file_stem, "stamp": row.stamp}
 
 
@@ -199,13 +221,31 @@ def typed(records: list[dict[str, Any]], run: Mapping[str, Any]) -> pd.DataFrame
     records : list of dict
         From `success_row` and `failure_row`.
     run : mapping
-        What the masks are made with: ``bundle`` and ``zoobot_3d`` become columns.
+        What the masks are made with: ``bundle`` and ``zoobot_3d`` become columns, and ``ids`` is the type of ``id``.
     """
     frame = pd.DataFrame(records).assign(bundle=run["bundle"], zoobot_3d=run["zoobot_3d"])
-    words = ("id", "path", "error", "warning", "file_stem", "stamp", "bundle", "zoobot_3d")
+    if run["ids"] != TEXT_IDS:
+        frame["id"] = pd.Series([int(name) for name in frame["id"]], dtype=run["ids"])
+    words = ["path", "error", "warning", "file_stem", "stamp", "bundle", "zoobot_3d"]
+    words += ["id"] if run["ids"] == TEXT_IDS else []
     types: dict[str, Any] = dict.fromkeys(words, "string") | dict.fromkeys(("height", "width", *FIELD_COLUMNS), "int32")
     binary = pd.ArrowDtype(pa.binary())
     return frame.astype(types | {name: binary for name in frame if str(name).endswith("_png")})
+
+
+def id_type(ids: pd.Series) -> str:
+    """Return the type that the ids of galaxies have in shards: string, int64 or uint64, as `ROW_SCHEMA` 2 allows."""
+    if not pd.api.types.is_integer_dtype(ids.dtype) or ids.isna().any():
+        return TEXT_IDS
+    return "uint64" if str(ids.dtype).lower().startswith("uint64") else "int64"
+
+
+def ids_fit(ids: pd.Series, kind: str) -> bool:
+    """Tell whether ids can be written as a type that `id_type` returned for others: integers as integers."""
+    own = id_type(ids)
+    if TEXT_IDS in (own, kind) or own == kind or not len(ids):
+        return own == kind or not len(ids)
+    return bool(ids.min() >= 0) if kind == "uint64" else bool(ids.max() < 2**63)
 
 
 def stamped(galaxies: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:

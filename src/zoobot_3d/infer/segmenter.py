@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -14,13 +16,37 @@ from zoobot_3d.errors import ConfigError
 from zoobot_3d.infer.bundle import DEFAULT, Bundle, StoredBundle, open_bundle
 from zoobot_3d.infer.field import FIELDS, Field, Window, galaxy_window
 from zoobot_3d.infer.members import Member
-from zoobot_3d.infer.picture import check_picture, outside_field
-from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, combine, over_symmetries
+from zoobot_3d.infer.picture import beyond_field, check_picture
+from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, Found, combine, over_symmetries
 from zoobot_3d.sky.grid import PixelGrid, resample
 
-__all__ = ["Segmenter", "load_segmenter"]
+__all__ = ["Segmenter", "SegmenterSettings", "load_segmenter"]
 
 _ZOOMS = (0.8, 1.0, 1.25)  # windows of a picture of any field: about as far as the measured size scatters
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """What another process needs to make a `Segmenter` like one here.
+
+    Attributes
+    ----------
+    bundles : tuple of str
+        Their folders.
+    device, batch_size, tta, engine
+        As of `load_segmenter`.
+    """
+
+    bundles: tuple[str, ...]
+    device: str | None
+    batch_size: int
+    tta: bool
+    engine: str
+
+    def load(self) -> Segmenter:
+        """Load the bundles; see `load_segmenter`."""
+        options: dict[str, Any] = {"device": self.device, "batch_size": self.batch_size, "tta": self.tta}
+        return load_segmenter(self.bundles, engine=self.engine, **options)
 
 
 class Segmenter:
@@ -41,6 +67,9 @@ class Segmenter:
     engine : {"auto", "onnx", "openvino", "torch"}
         What runs the networks; see `zoobot_3d.engines.choice.choose`. ``"auto"`` runs a `Bundle` that is loaded with
         torch.
+    start : bool
+        False starts the networks when they are first used: where other processes do the work, this one may lack their
+        GPU.
 
     Attributes
     ----------
@@ -70,6 +99,7 @@ class Segmenter:
         batch_size: int = 32,
         tta: bool = False,
         engine: str = "auto",
+        start: bool = True,
     ) -> None:
         self.bundles = (bundle,) if isinstance(bundle, (Bundle, StoredBundle)) else tuple(bundle)
         if not self.bundles:
@@ -77,9 +107,38 @@ class Segmenter:
         self.bundle = self.bundles[0]
         self.batch_size = batch_size
         self.tta = tta
-        self._members = [Member.of(each, engine, device) for each in self.bundles]
-        first = self._members[0].engine
-        self.engine, self.device = first.name, first.device
+        self._asked = engine, device
+        if start:
+            assert self._members
+
+    @functools.cached_property
+    def _members(self) -> list[Member]:
+        return [Member.of(each, *self._asked) for each in self.bundles]
+
+    @property
+    def engine(self) -> str:
+        """What runs the first network."""
+        return self._members[0].engine.name
+
+    @property
+    def device(self) -> Any:
+        """Where the first network runs."""
+        return self._members[0].engine.device
+
+    @property
+    def settings(self) -> SegmenterSettings:
+        """What another process needs to make the same.
+
+        Raises
+        ------
+        ConfigError
+            If a bundle is in memory, where its weights may have been changed.
+        """
+        if any(isinstance(each, Bundle) for each in self.bundles):
+            raise ConfigError("workers load bundles from their folders; make the segmenter with load_segmenter(FOLDER)")
+        folders = tuple(os.path.realpath(each.path) for each in self.bundles)
+        engine, device = self._asked
+        return SegmenterSettings(folders, device, self.batch_size, self.tta, engine)
 
     def __repr__(self) -> str:
         """Say in one line which networks these are and what they see."""
@@ -157,7 +216,8 @@ class Segmenter:
             As in `check_uncertainty`.
         """
         check_picture(picture, square=_check_field(field) == "picture")
-        masks, sigma = self.segment_checked_with_uncertainty([picture], field)[0]
+        masks, sigma, _ = self.find([picture], field, uncertain=True)[0]
+        assert sigma is not None
         return np.nan_to_num(masks, nan=outside), np.nan_to_num(sigma, nan=outside)
 
     def segment_batch(
@@ -166,55 +226,65 @@ class Segmenter:
         """Predict the masks of many pictures, which may differ in size; see `segment`."""
         for index, picture in enumerate(pictures):
             check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
-        return [np.nan_to_num(masks, nan=outside) for masks in self.segment_checked(pictures, field)]
+        return [np.nan_to_num(found.masks, nan=outside) for found in self.find(pictures, field)]
 
-    def segment_checked(
-        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
-    ) -> list[NDArray[np.float32]]:
-        """Do the work of `segment_batch` on pictures that passed `check_picture`; NaN outside the field."""
-        if field == "auto":
-            return [mean for mean, _ in self._over_windows(pictures, uncertain=False)]
-        if len(self._members) > 1:
-            return [self._within_field(mean) for mean, _ in self._combined(pictures, uncertain=False)]
-        return [
-            self._within_field(resample(answers[0].mean, self.model_grid(grid), grid))
-            for answers, grid in self._answers(pictures, False)
-        ]
+    def find(
+        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture", *, uncertain: bool = False
+    ) -> list[Found]:
+        """Find arms and bars in pictures that passed `zoobot_3d.infer.picture.check_picture`, and tell all there is.
 
-    def segment_checked_with_uncertainty(
-        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture"
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Do the work of `segment_with_uncertainty` on pictures that passed `check_picture`; NaN outside the field."""
-        self.check_uncertainty()
+        Parameters
+        ----------
+        pictures, field
+            As in `segment_batch`.
+        uncertain : bool
+            Tell standard deviations too, as `segment_with_uncertainty`.
+
+        Returns
+        -------
+        list of zoobot_3d.infer.uncertainty.Found
+            Masks, NaN outside the field; their standard deviations; and, with ``tta``, how far orientations disagree
+            on each class.
+
+        Raises
+        ------
+        ConfigError
+            As in `check_uncertainty`.
+        """
+        if uncertain:
+            self.check_uncertainty()
         if field == "auto":
-            return [(mean, np.sqrt(variance)) for mean, variance in self._over_windows(pictures, uncertain=True)]
-        return [
-            (self._within_field(mean), self._within_field(np.sqrt(variance)))
-            for mean, variance in self._combined(pictures, uncertain=True)
-        ]
+            return list(self._over_windows(pictures, uncertain))
+        return [self._found(answers, grid, uncertain) for answers, grid in self._answers(pictures, uncertain)]
+
+    def _found(self, answers: list[Answer], grid: PixelGrid, uncertain: bool) -> Found:
+        """Combine the answers of all networks to one picture, on its pixels."""
+        apart = _mean_disagreement(answer.disagreement for answer in answers)
+        if len(answers) == 1 and not uncertain:
+            masks = resample(answers[0].mean, self.model_grid(grid), grid)
+            return Found(self._within_field(masks), None, apart)
+        pairs = zip(self._members, answers, strict=True)
+        mean, variance = combine(*zip(*[_moved(answer, each.grid(grid), grid) for each, answer in pairs], strict=True))
+        sigma = self._within_field(np.sqrt(variance)) if uncertain else None
+        return Found(self._within_field(mean), sigma, apart)
 
     def _windows(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Window]]:
         """Windows about each picture's galaxy, one by one of each size."""
         return [[galaxy_window(picture, zoom) for picture in pictures] for zoom in (_ZOOMS if self.tta else (1.0,))]
 
-    def _over_windows(
-        self, pictures: Sequence[NDArray[np.uint8]], *, uncertain: bool
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Yield mean and variance (2, H, W) of each picture, over windows about its galaxy, on the picture's pixels."""
-        told: list[list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]] = [[] for _ in pictures]
+    def _over_windows(self, pictures: Sequence[NDArray[np.uint8]], uncertain: bool) -> Iterator[Found]:
+        """Yield what is found in each picture, over windows about its galaxy, on the picture's pixels."""
+        told: list[list[Found]] = [[] for _ in pictures]
         for windows in self._windows(pictures):
             cuts = [window.cut(picture) for window, picture in zip(windows, pictures, strict=True)]
-            answers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = (
-                self.segment_checked_with_uncertainty(cuts)
-                if uncertain
-                else [(mean, None) for mean in self.segment_checked(cuts)]
-            )
-            for index, (window, (mean, sigma)) in enumerate(zip(windows, answers, strict=True)):
+            for index, (window, found) in enumerate(zip(windows, self.find(cuts, uncertain=uncertain), strict=True)):
                 shape = pictures[index].shape[:2]
-                own = None if sigma is None else window.put_back(sigma**2, shape)
-                told[index].append((window.put_back(mean, shape), own))
+                sigma = None if found.sigma is None else window.put_back(found.sigma**2, shape)
+                told[index].append(Found(window.put_back(found.masks, shape), sigma, found.disagreement))
         for maps in told:
-            yield combine([mean for mean, _ in maps], owns=[own for _, own in maps])
+            mean, variance = combine([found.masks for found in maps], owns=[found.sigma for found in maps])
+            apart = _mean_disagreement(found.disagreement for found in maps)
+            yield Found(mean, np.sqrt(variance) if uncertain else None, apart)
 
     @property
     def field_fraction(self) -> float:
@@ -223,7 +293,8 @@ class Segmenter:
 
     def _within_field(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Put NaN where no network sees; in place, and returned."""
-        maps[:, outside_field(maps.shape[1:], self.field_fraction)] = np.nan
+        maps[:, beyond_field(maps.shape[1], self.field_fraction)] = np.nan
+        maps[:, :, beyond_field(maps.shape[2], self.field_fraction)] = np.nan
         return maps
 
     def check_uncertainty(self) -> None:
@@ -372,15 +443,6 @@ class Segmenter:
             for index, grid in enumerate(grids):
                 yield [answer.map(itemgetter(index)) for answer in answers], grid
 
-    def _combined(
-        self, pictures: Sequence[NDArray[np.uint8]], *, uncertain: bool
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Yield mean and variance (2, H, W) of each picture, over the networks, on the picture's pixels."""
-        for answers, grid in self._answers(pictures, uncertain):
-            pairs = zip(self._members, answers, strict=True)
-            moved = [_moved(answer, member.grid(grid), grid) for member, answer in pairs]
-            yield combine(*zip(*moved, strict=True))
-
 
 def _check_field(field: str) -> str:
     """Refuse a field that is none.
@@ -395,10 +457,16 @@ def _check_field(field: str) -> str:
     return field
 
 
+def _mean_disagreement(told: Iterable[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Mean over networks or windows; None if none tells it."""
+    known = [each for each in told if each is not None]
+    return np.mean(known, axis=0) if known else None
+
+
 def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np.float32] | None]:
     """Move every map (..., S, S) of an answer to another grid; NaN outside."""
     moved: list[NDArray[np.float32] | None] = []
-    for maps in answer:
+    for maps in (answer.mean, answer.spread, answer.own):
         if maps is None:
             moved.append(None)
         else:
@@ -414,6 +482,7 @@ def load_segmenter(
     batch_size: int = 32,
     tta: bool = False,
     engine: str = "auto",
+    start: bool = True,
 ) -> Segmenter:
     """Load a bundle, or several as an ensemble, and make it ready to find arms and bars.
 
@@ -429,6 +498,8 @@ def load_segmenter(
         Show each picture in the eight orientations of a square; see `Segmenter`.
     engine : {"auto", "onnx", "openvino", "torch"}
         What runs the networks; see `zoobot_3d.engines.choice.choose`.
+    start : bool
+        False starts the networks when they are first used; see `Segmenter`.
 
     Returns
     -------
@@ -443,4 +514,4 @@ def load_segmenter(
     """
     paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
     bundles = [open_bundle(path) for path in paths]
-    return Segmenter(bundles, device=device, batch_size=batch_size, tta=tta, engine=engine)
+    return Segmenter(bundles, device=device, batch_size=batch_size, tta=tta, engine=engine, start=start)

@@ -27,7 +27,9 @@ __all__ = [
     "SHARDS",
     "ShardLog",
     "checked_shards",
+    "checksum_of",
     "clean_shards",
+    "publish_shard",
     "shard_files",
     "shard_name",
     "start_date",
@@ -106,7 +108,7 @@ class ShardLog:
         expected = self.checksum(path.name)
         try:
             if expected:
-                return _checksum(path) == expected
+                return checksum_of(path) == expected
             return {"id", "error"} <= set(pq.read_table(path).column_names)
         except (OSError, ValueError, pa.ArrowException):
             return False
@@ -138,7 +140,8 @@ def _number(path: Path) -> int:
     return int(path.stem.removeprefix("shard-"))
 
 
-def _checksum(path: Path) -> str:
+def checksum_of(path: Path) -> str:
+    """Checksum of a shard's file, as the log has it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
@@ -147,8 +150,16 @@ def write_shard(log: ShardLog, number: int, frame: pd.DataFrame, notes: dict[str
     """Write a shard whole, and a line of the log: the column ``stamp`` goes there, as stamps tell times of files."""
     path = log.folder / SHARDS / shard_name(number)
     io.write_parquet(path, frame.drop(columns="stamp"), notes)
-    log.write(path.name, _checksum(path), dict(zip(frame["id"], frame["stamp"], strict=True)))
+    log.write(path.name, checksum_of(path), dict(zip(frame["id"].astype(str), frame["stamp"], strict=True)))
     return path
+
+
+def publish_shard(log: ShardLog, number: int, made: Path, checksum: str, stamps: Mapping[str, str]) -> None:
+    """Move a shard that another process has written whole to its place, and write a line of the log."""
+    path = log.folder / SHARDS / shard_name(number)
+    path.parent.mkdir(exist_ok=True)
+    made.replace(path)
+    log.write(path.name, checksum, stamps)
 
 
 def clean_shards(log: ShardLog) -> tuple[dict[int, Path], list[str]]:
@@ -173,7 +184,7 @@ def clean_shards(log: ShardLog) -> tuple[dict[int, Path], list[str]]:
         there[number].unlink()
     for path in intact.values():
         if not log.checksum(path.name):  # the log was lost, or the run was killed before it could write this line
-            log.write(path.name, _checksum(path), {})
+            log.write(path.name, checksum_of(path), {})
     return intact, sorted(damaged)
 
 
@@ -196,7 +207,7 @@ def checked_shards(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, str]]
             log = ShardLog(Path(folder))  # a prediction that is running may have written it anew
             if not log.is_intact(path):
                 raise BadFileError(path, "the shard is damaged: it is not as it was written", _AGAIN)
-        yield path, log.checksum(path.name) or _checksum(path)
+        yield path, log.checksum(path.name) or checksum_of(path)
 
 
 def start_date(folder: Path, *, begin: bool = False) -> str:

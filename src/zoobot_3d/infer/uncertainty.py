@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["N_SYMMETRIES", "Answer", "combine", "over_symmetries", "symmetry", "undo_symmetry"]
+__all__ = ["N_SYMMETRIES", "Answer", "Found", "combine", "disagreement", "over_symmetries", "symmetry", "undo_symmetry"]
 
 N_SYMMETRIES = 8
 """Of the square: four quarter turns, each also mirrored."""
@@ -31,11 +31,14 @@ class Answer(NamedTuple):
         Of the same shape: variance of the fraction over views of the picture; None if there was one view.
     own : numpy.ndarray or None
         Of the same shape: variance of the fraction that the network itself predicts; None if it predicts none.
+    disagreement : numpy.ndarray or None
+        (B, class), see `disagreement`; None if there was one view.
     """
 
     mean: NDArray[Any]
     spread: NDArray[Any] | None = None
     own: NDArray[Any] | None = None
+    disagreement: NDArray[Any] | None = None
 
     def map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Answer:
         """Change every map that there is."""
@@ -46,6 +49,24 @@ class Answer(NamedTuple):
         """Make one batch of answers of the same network to several."""
         columns = zip(*answers, strict=True)
         return cls(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
+
+
+class Found(NamedTuple):
+    """What all networks say of one picture, on its own pixels.
+
+    Attributes
+    ----------
+    masks : numpy.ndarray
+        (class, H, W) float32 fractions in 0-1, NaN outside the field.
+    sigma : numpy.ndarray or None
+        Of the same shape: their standard deviations; None if they were not asked for.
+    disagreement : numpy.ndarray or None
+        (class,), mean of the networks and windows, see `disagreement`; None without test-time augmentation.
+    """
+
+    masks: NDArray[Any]
+    sigma: NDArray[Any] | None = None
+    disagreement: NDArray[Any] | None = None
 
 
 def symmetry(maps: NDArray[Any], index: int) -> NDArray[Any]:
@@ -74,12 +95,39 @@ def over_symmetries(
     Returns
     -------
     Answer
-        Mean fraction, variance of the eight fractions, and mean own variance, each after turning back.
+        Mean fraction, variance of the eight fractions, and mean own variance, each after turning back; and how far the
+        eight disagree.
     """
     fraction, own = network(np.concatenate([symmetry(views, index) for index in range(N_SYMMETRIES)]))
     fractions = _turned_back(fraction)
     spread = fractions.var(0)
-    return Answer(fractions.mean(0), spread, None if own is None else _turned_back(own).mean(0))
+    owns = None if own is None else _turned_back(own).mean(0)
+    return Answer(fractions.mean(0), spread, owns, disagreement(fractions))
+
+
+def disagreement(fractions: NDArray[Any]) -> NDArray[np.float64]:
+    """Tell how far masks of one galaxy disagree: 1 minus their overlap with their mean.
+
+    The overlap is the soft intersection over union: the sum over masks and pixels of the smaller of a mask and the
+    mean, over the sum of the larger. It is 1 where all masks are the same, so that the disagreement of a network that
+    is equivariant under the symmetries is 0.
+
+    Parameters
+    ----------
+    fractions : numpy.ndarray
+        (views, ..., S, S) in 0-1, turned back.
+
+    Returns
+    -------
+    numpy.ndarray
+        (...), in 0-1; 0 where all masks are 0.
+    """
+    masks = fractions.astype(np.float64)  # the mean of eight equal float32 would differ from them
+    mean = np.broadcast_to(masks.mean(0), masks.shape)
+    axes = (0, -2, -1)
+    smaller, larger = np.minimum(masks, mean).sum(axes), np.maximum(masks, mean).sum(axes)
+    apart: NDArray[np.float64] = np.where(larger > 0, 1 - smaller / np.where(larger > 0, larger, 1), 0.0)
+    return apart
 
 
 def _turned_back(maps: NDArray[Any]) -> NDArray[Any]:

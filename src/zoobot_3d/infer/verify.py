@@ -132,7 +132,7 @@ def verify(
 
 
 def _made_with(run: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: (run or {}).get(name, False) for name in ("bundle", "tta", "uncertainty")}
+    return {name: (run or {}).get(name, False) for name in ("bundle", "tta", "uncertainty", "ids")}
 
 
 def _checked(
@@ -149,6 +149,7 @@ def _checked(
     if not intact:
         return "not as it was written: its checksum differs"
     frame = table.to_pandas()
+    frame["id"] = frame["id"].astype(str)
     problem = _wrong_rows(frame, shard, log, seen) or _wrong_run(table, run)
     if problem:
         return problem

@@ -6,7 +6,7 @@ Must not know what is done with what was read.
 Public: `read_picture`, `open_cutout`, `read_cutout`, `read_table`, `write_mask_fits`, `write_table`, `write_atomic`.
 """
 
-from zoobot_3d.io.cubes import Cutout, open_cutout, read_cutout, write_cutout
+from zoobot_3d.io.cubes import BandImage, Cutout, open_bands, open_cutout, read_cutout, write_cutout
 from zoobot_3d.io.files import (
     atomic_path,
     check_regular,
@@ -34,6 +34,7 @@ __all__ = [
     "JPEG_QUALITY",
     "MASK_CREATOR",
     "TABLES",
+    "BandImage",
     "Cutout",
     "as_one_kind",
     "atomic_path",
@@ -44,6 +45,7 @@ __all__ = [
     "gunzip",
     "inside",
     "is_mask_file",
+    "open_bands",
     "open_cutout",
     "open_picture",
     "read_cutout",

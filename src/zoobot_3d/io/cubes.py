@@ -5,10 +5,12 @@ In memory row 0 is north; FITS files start in the south unless their WCS says ot
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io as _io
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,10 @@ from zoobot_3d.io.pictures import most_pixels
 from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.header import is_wcs_card, read_wcs
-from zoobot_3d.sky.light import bands_of, nanomaggies_per_unit
+from zoobot_3d.sky.light import band_names, bands_of, nanomaggies_per_unit
 from zoobot_3d.sky.placement import Placement, north_up, place
 
-__all__ = ["MAX_CUTOUT_PIXELS", "Cutout", "open_cutout", "read_cutout", "write_cutout"]
+__all__ = ["MAX_CUTOUT_PIXELS", "BandImage", "Cutout", "open_bands", "open_cutout", "read_cutout", "write_cutout"]
 
 MAX_CUTOUT_PIXELS = 7_000_000
 """Pixels of an image in three bands that are read by default, 2,600 a side. The environment variable
@@ -57,6 +59,36 @@ class Cutout:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class BandImage:
+    """An image in its own bands, for photometry.
+
+    Attributes
+    ----------
+    planes : numpy.ndarray
+        (bands, H, W) float32 nanomaggies per pixel, row 0 **north**; NaN where there are no data. A value of exactly 0
+        is none: the cutout service of the Legacy Surveys writes it outside their footprint.
+    bands : tuple of str
+        Their names.
+    invvar : numpy.ndarray or None
+        (bands, H, W) inverse variances, nanomaggies^-2, if the file has them: in an image of the same shape named
+        ``INVVAR`` or ``IVAR``, or whose card ``IMTYPE`` or ``IMAGETYP`` says so.
+    grid : PixelGrid
+        As of `Cutout`.
+    calibrated : bool
+        Whether unit or zero point are known.
+    notes : tuple of str
+        What was converted or is not known.
+    """
+
+    planes: NDArray[np.float32]
+    bands: tuple[str, ...]
+    invvar: NDArray[np.float32] | None
+    grid: PixelGrid
+    calibrated: bool
+    notes: tuple[str, ...]
+
+
 def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> Cutout:
     """Read an image in FITS, convert its bands, units and place to those of the package, and say what was converted.
 
@@ -75,6 +107,59 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         understood.
     """
     max_values = 3 * (most_pixels(MAX_CUTOUT_PIXELS) if max_pixels is None else max_pixels)
+    with _opened(path, max_values) as (hdus, n_bytes):
+        planes, header, notes = _image(path, hdus, n_bytes, max_values)
+        return _understood(planes, header, notes)
+
+
+def open_bands(path: str | os.PathLike[str]) -> BandImage:
+    """Read an image in FITS in its own bands, with its inverse variance if it has one.
+
+    Parameters
+    ----------
+    path : path
+        As for `open_cutout`.
+
+    Raises
+    ------
+    BadFileError
+        As from `open_cutout`.
+    """
+    max_values = 3 * most_pixels(MAX_CUTOUT_PIXELS)
+    with _opened(path, max_values) as (hdus, n_bytes):
+        planes, header, notes = _image(path, hdus, n_bytes, max_values)
+        bands, about_bands = band_names(header, len(planes))
+        invvar = _inverse_variance(hdus, planes.shape)
+        grid, placement, about_scale = _grid_of(header, (planes.shape[1], planes.shape[2]))
+        factor, about_units = nanomaggies_per_unit(header, grid.pixscale)
+        planes = np.where(np.isfinite(planes) & (planes != 0), planes, np.float32(np.nan)) * np.float32(factor)
+        if invvar is not None:
+            invvar = np.where(invvar > 0, invvar, 0).astype(np.float32) / np.float32(factor) ** 2
+            planes = np.where(invvar > 0, planes, np.float32(np.nan))
+        about_place = [placement.note] if placement and placement.note else []
+        if placement and not placement.exact:
+            planes = north_up(planes, placement)[0]
+            planes[planes == 0] = np.nan  # outside the image as stored
+            invvar = None if invvar is None else north_up(invvar, placement)[0]
+        elif placement is None or placement.starts_south:
+            planes, invvar = planes[:, ::-1], None if invvar is None else invvar[:, ::-1]
+        calibrated = not any("taken as nanomaggies" in note for note in about_units)
+        said = (*notes, *about_bands, *about_units, *about_place, *about_scale)
+        return BandImage(planes, bands, invvar, grid, calibrated, said)
+
+
+def _inverse_variance(hdus: fits.HDUList, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """Find an image of inverse variances; None if there is none of this shape."""
+    for _, hdu in zip(range(_MOST_HDUS), hdus, strict=False):
+        told = {str(name).strip().upper() for name in (hdu.name, hdu.header.get("IMTYPE"), hdu.header.get("IMAGETYP"))}
+        if hdu.is_image and {"INVVAR", "IVAR"} & told and int(np.prod(hdu.shape, dtype=object)) == np.prod(shape):
+            return np.asarray(hdu.data, np.float32).reshape(shape)
+    return None
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], max_values: int) -> Iterator[tuple[fits.HDUList, int]]:
+    """Open a FITS file of a bearable size; whatever is raised within becomes one line. Yields its size, too."""
     content = _content(path, max_values)
     try:
         # Truncation is found below, in one line.
@@ -83,8 +168,7 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
             np.errstate(all="ignore"),
             fits.open(_io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus,
         ):
-            planes, header, notes = _image(path, hdus, len(content), max_values)
-            return _understood(planes, header, notes)
+            yield hdus, len(content)
     except BadFileError:
         raise
     except Zoobot3DError as error:
@@ -187,11 +271,7 @@ def _with_first(header: fits.Header, first: fits.Header) -> fits.Header:
 def _understood(planes: NDArray[np.float32], header: fits.Header, notes: list[str]) -> Cutout:
     """Convert planes as stored to nanomaggies in g, r, z, row 0 north."""
     weights, about_bands = bands_of(header, len(planes))
-    wcs = read_wcs(header)
-    shape = (planes.shape[1], planes.shape[2])
-    placement = None if wcs is None else place(wcs, shape)
-    scale, about_scale = _card_scale(header, placement)
-    grid = PixelGrid(shape, scale) if placement is None else placement.grid
+    grid, placement, about_scale = _grid_of(header, (planes.shape[1], planes.shape[2]))
     factor, about_units = nanomaggies_per_unit(header, grid.pixscale)
     about_place = [placement.note] if placement and placement.note else []
     if placement and not placement.exact:
@@ -204,6 +284,14 @@ def _understood(planes: NDArray[np.float32], header: fits.Header, notes: list[st
     if factor != 1 or not np.array_equal(weights, np.eye(3)):
         planes = np.tensordot(weights * np.float32(factor), planes, 1)
     return Cutout(planes, grid, (*notes, *about_bands, *about_units, *about_place, *about_scale))
+
+
+def _grid_of(header: fits.Header, shape: tuple[int, int]) -> tuple[PixelGrid, Placement | None, list[str]]:
+    """Find where an image lies by its world coordinates or, without, its scale by a card."""
+    wcs = read_wcs(header)
+    placement = None if wcs is None else place(wcs, shape)
+    scale, about_scale = _card_scale(header, placement)
+    return PixelGrid(shape, scale) if placement is None else placement.grid, placement, about_scale
 
 
 def _card_scale(header: fits.Header, placement: Placement | None) -> tuple[float, list[str]]:

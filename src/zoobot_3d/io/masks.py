@@ -24,7 +24,7 @@ from zoobot_3d.schema import CLASSES
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.header import read_wcs
 
-__all__ = ["MASK_CREATOR", "is_mask_file", "read_mask_fits", "write_mask_fits", "write_mask_png"]
+__all__ = ["MASK_CREATOR", "fits_card", "is_mask_file", "read_mask_fits", "write_mask_fits", "write_mask_png"]
 
 MASK_CREATOR = "zoobot-3d"
 """What the card ``CREATOR`` of FITS masks starts with, and the text ``Software`` of PNG masks."""
@@ -64,7 +64,7 @@ def write_mask_fits(
     HDU 0 holds the same cards and WCS, and no image. The others are named ``SPIRAL``, ``BAR``, and with ``sigma``
     ``SPIRAL_SIGMA``, ``BAR_SIGMA``.
     """
-    further = [_card(name, value) for name, value in (cards or {}).items()]
+    further = [fits_card(name, value) for name, value in (cards or {}).items()]
     hdus = [fits.PrimaryHDU()]
     hdus[0].header.extend(further)
     add_place(hdus[0], grid)
@@ -129,7 +129,7 @@ def read_mask_fits(
     return np.stack(masks), np.stack(told) if len(told) == len(names) else None, grid
 
 
-def _card(keyword: str, content: Any) -> fits.Card:
+def fits_card(keyword: str, content: Any) -> fits.Card:
     """Make a header card that fits its 80 characters, whatever the text."""
     value, comment = content if isinstance(content, tuple) else (content, "")
     if isinstance(value, str):

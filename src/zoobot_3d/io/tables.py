@@ -15,7 +15,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,8 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     -------
     pandas.DataFrame
         Identifiers (`zoobot_3d.schema.is_identifier`) of delimited text are text as written. Whole numbers keep their
-        digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column.
+        digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column;
+        ``attrs["delimited"]`` is set for delimited text, where nothing says what is text and what a number.
 
     Raises
     ------
@@ -106,6 +107,7 @@ def _read(path: Path, columns: list[str] | None) -> pd.DataFrame:
         return _guarded(path, lambda: _read_parquet(path, columns))
     if kind == "text":
         frame = _read_text(path, _text(path, content), columns)
+        frame.attrs["delimited"] = True
     elif kind == "fits":
         frame = _guarded(path, lambda: _fits_table(path, content, columns))
     else:
@@ -323,7 +325,20 @@ def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
             table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
     # A missing value must not turn long identifiers into floats.
     nulls = any(pa.types.is_integer(column.type) and column.null_count for column in table.columns)
-    return table.to_pandas(types_mapper=_NULLABLE.get if nulls else None)
+    frame = table.to_pandas(types_mapper=_NULLABLE.get if nulls else None)
+    if units := _units_of_astropy(table.schema.metadata or {}):
+        frame.attrs["units"] = units
+    return frame
+
+
+def _units_of_astropy(notes: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Units that Astropy keeps in the metadata of a Parquet file."""
+    from astropy.table import meta
+
+    if b"table_meta_yaml" not in notes:
+        return {}
+    header = meta.get_header_from_yaml(notes[b"table_meta_yaml"].decode().split("\n"))
+    return {column["name"]: str(column["unit"]) for column in header["datatype"] if column.get("unit")}
 
 
 def _fits_table(path: Path, content: bytes | None, columns: list[str] | None, names_only: bool = False) -> Any:
@@ -342,7 +357,8 @@ def _fits_table(path: Path, content: bytes | None, columns: list[str] | None, na
         if names_only:
             return names
         table = Table.read(tables[0])
-    table.rename_columns(table.colnames, names)
+    table = _without_objects(table)
+    table.rename_columns(table.colnames, [name.lstrip("#") for name in table.colnames])
     return _from_astropy(table, columns)
 
 
@@ -354,7 +370,21 @@ def _astropy_table(content: bytes, kind: str, columns: list[str] | None) -> pd.D
     with quiet_libraries():
         source = _io.BytesIO(content) if kind == "votable" else _decoded(content)
         table = Table.read(source, format=kind)
-    return _from_astropy(table, columns)
+    return _from_astropy(_without_objects(table), columns)
+
+
+def _without_objects(table: Any) -> Any:
+    """Make columns of numbers of a SkyCoord (``coord.ra`` and ``coord.dec`` of ICRS, deg) and of other objects."""
+    from astropy.coordinates import SkyCoord
+    from astropy.table import represent_mixins_as_columns
+
+    for name in [name for name in table.colnames if isinstance(table[name], SkyCoord)]:
+        place = table[name].icrs
+        for axis, angle in (("ra", place.ra), ("dec", place.dec)):
+            table[f"{name}.{axis}"] = angle.deg
+            table[f"{name}.{axis}"].unit = "deg"
+        table.remove_column(name)
+    return represent_mixins_as_columns(table)
 
 
 def _from_astropy(table: Any, columns: list[str] | None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,16 @@ from astropy.table import Table, meta
 
 from zoobot_3d import io
 
-__all__ = ["ARM_COLUMNS", "GALAXY_COLUMNS", "Column", "columns_table", "typed", "write_measurements"]
+__all__ = [
+    "ARM_COLUMNS",
+    "GALAXY_COLUMNS",
+    "LIGHT_COLUMNS",
+    "Column",
+    "columns_table",
+    "typed",
+    "with_ids",
+    "write_measurements",
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Column:
         Definition.
     source : str
         Paper that the definition or method is from; empty where there is none.
-    kind : {"float", "int", "bool", "text"}
+    kind : {"float", "int", "uint", "bool", "text"}
         What it holds.
     """
 
@@ -45,7 +54,7 @@ class Column:
     unit: str
     meaning: str
     source: str = ""
-    kind: Literal["float", "int", "bool", "text"] = "float"
+    kind: Literal["float", "int", "uint", "bool", "text"] = "float"
 
 
 def _with_error(name: str, unit: str, meaning: str, source: str = "") -> tuple[Column, Column]:
@@ -136,8 +145,48 @@ ARM_COLUMNS: tuple[Column, ...] = (
 )
 """Columns of the table of arms: logarithmic spirals in the plane of the disk."""
 
-_TYPES = {"float": np.float64, "int": np.int64, "bool": bool}
-_ARROW = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "text": pa.string()}
+_BRIGHTNESS = "nmgy / arcsec2"
+_CONTRAST = "Elmegreen et al. 2011, ApJ 737, 32"
+
+LIGHT_COLUMNS: tuple[Column, ...] = (
+    Column("id", "", "Name of the galaxy.", kind="text"),
+    Column("band", "", "Band, as the image names it; empty if nothing could be measured.", kind="text"),
+    Column("error", "", "Why nothing could be measured; empty if something could.", kind="text"),
+    Column("warning", "", "What was converted in the image, or is not known of it.", kind="text"),
+    Column("flags", "", "Sum of quality flags; zoobot_3d.measure.decode_flags names them.", kind="int"),
+    Column("image", "", "Name of the FITS file that was measured.", kind="text"),
+    *_with_error("arm_flux", "nmgy", "Sum over pixels of flux times the fraction of volunteers in arms."),
+    *_with_error("bar_flux", "nmgy", "Sum over pixels of flux times the fraction of volunteers in the bar."),
+    *_with_error("arm_brightness", _BRIGHTNESS, "Mean surface brightness of the arms, weighted by the fraction."),
+    *_with_error(
+        "interarm_brightness",
+        _BRIGHTNESS,
+        "Mean surface brightness of what is neither arm nor bar, weighted so that its distribution over deprojected "
+        "radius is that of the arms.",
+    ),
+    *_with_error("bar_brightness", _BRIGHTNESS, "Mean surface brightness of the bar, weighted by the fraction."),
+    *_with_error(
+        "contrast", "", "Arm over inter-arm surface brightness, at the radii where there are both.", _CONTRAST
+    ),
+    Column("redder", "", "The next redder band of the image, of the colours; empty for the reddest.", kind="text"),
+    *_with_error("arm_colour", "mag", "AB magnitude of the arms in this band less that in the redder one."),
+    *_with_error("interarm_colour", "mag", "Likewise, between the arms."),
+    *_with_error("bar_colour", "mag", "Likewise, of the bar."),
+    Column("arm_area", "arcsec2", "Sum of the weights of the arms."),
+    Column("bar_area", "arcsec2", "Sum of the weights of the bar."),
+    Column("arm_left_out", "", "Fraction of the arms that is left out: neighbours, stars, no data."),
+    Column("arm_matched", "", "Fraction of the arms that is at radii with an inter-arm."),
+    *_with_error("sky", _BRIGHTNESS, "Level of the sky that was subtracted."),
+    Column("noise", _BRIGHTNESS, "Standard deviation of single pixels of the sky."),
+    Column(
+        "noise_correlation", "", "Variance of the noise in blocks of 8 x 8 pixels, over that of independent pixels."
+    ),
+    Column("errors_from", "", "What errors are from: invvar, sky or none.", kind="text"),
+)
+"""Columns of the table of light: a row for each galaxy and band."""
+
+_TYPES = {"float": np.float64, "int": np.int64, "uint": np.uint64, "bool": bool}
+_ARROW = {"float": pa.float64(), "int": pa.int64(), "uint": pa.uint64(), "bool": pa.bool_(), "text": pa.string()}
 
 
 def typed(rows: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
@@ -152,6 +201,22 @@ def typed(rows: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
         else:
             out[column.name] = pd.to_numeric(values, errors="coerce").fillna(0).astype(_TYPES[column.kind])
     return pd.DataFrame(out, index=rows.index)
+
+
+def with_ids(rows: pd.DataFrame, columns: tuple[Column, ...], kind: str) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    """Turn ``id``, text, into what it is in the predictions: ``string``, ``int64`` or ``uint64``.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+    columns : tuple of Column
+        The registry, in which ``id`` is of this kind.
+    """
+    if kind not in ("int64", "uint64"):
+        return rows, columns
+    ids = pd.Series([int(name) for name in rows["id"]], index=rows.index, dtype=kind)
+    which: Literal["int", "uint"] = "int" if kind == "int64" else "uint"
+    return rows.assign(id=ids), tuple(replace(c, kind=which) if c.name == "id" else c for c in columns)
 
 
 def write_measurements(

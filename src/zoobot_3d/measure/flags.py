@@ -26,7 +26,7 @@ class Flag:
         Its place: the flag adds ``2 ** bit`` to the column ``flags``.
     name : str
         Short name.
-    about : {"galaxy", "bar", "arms"}
+    about : {"galaxy", "bar", "arms", "light"}
         Which measurements it concerns.
     meaning : str
         What was found, and what it means for the numbers.
@@ -70,6 +70,20 @@ FLAGS: tuple[Flag, ...] = (
     Flag(18, "arms_cut", "arms", "Arms reach the edge of the field: they may go on."),
     Flag(19, "arms_both_hands", "arms", "Some arms wind the other way than most; the mean is over the majority alone."),
     Flag(20, "ring", "arms", "The arm mask closes about the centre with a pitch angle near zero: a ring."),
+    Flag(
+        21, "light_no_image", "light", "No image in FITS, or none that fits the masks; the column error says why.", True
+    ),
+    Flag(22, "light_no_data", "light", "The band has no data on over a fifth of the arms and what lies between.", True),
+    Flag(23, "light_no_arms", "light", "The arms are worth fewer than 20 pixels.", True),
+    Flag(24, "light_no_interarm", "light", "What lies between the arms is worth fewer than 20 pixels.", True),
+    Flag(25, "light_no_bar", "light", "The bar is worth fewer than 20 pixels.", True),
+    Flag(
+        26, "light_negative", "light", "A part is not brighter than the sky: its contrast or colour is missing.", True
+    ),
+    Flag(27, "light_no_sky", "light", "Fewer than 500 pixels of sky: its level is taken as 0, and has no error."),
+    Flag(28, "light_left_out", "light", "Over a fifth of the arms or the bar is left out: neighbours, stars, no data."),
+    Flag(29, "light_unmatched", "light", "Over a fifth of the arms is at radii that the arms fill: no contrast there."),
+    Flag(30, "light_uncalibrated", "light", "Unit and zero point are not known: only contrasts can be trusted."),
 )
 """All quality flags, by bit."""
 

@@ -342,7 +342,7 @@ def predictions(
     sheet = figures.contact_sheet(
         list(found.values()),
         masks,
-        list(found),
+        [str(name) for name in found],
         3 if uncertain else 4,
         sigmas=sigmas[0] if sigmas else (),
         pixscales=[float(scales[name]) for name in found],

@@ -427,23 +427,30 @@ def resample(
         )
     row_shift = affine[1, 2] + affine[1, 0] * to_grid.middle[0]
     column_shift = affine[0, 2] + affine[0, 1] * to_grid.middle[1]
-    rows, row_inside = _interpolation(affine[1, 1], row_shift, to_grid.shape[0], from_grid.shape[0])
-    columns, column_inside = _interpolation(affine[0, 0], column_shift, to_grid.shape[1], from_grid.shape[1])
-    picture = array if rows_first else np.moveaxis(array, 0, -1)  # rows, columns, and channels if any
-    half: Any = rows @ picture.astype(np.float32).reshape(from_grid.shape[0], -1)
-    half = half.reshape(to_grid.shape[0], from_grid.shape[1], -1).swapaxes(0, 1)
-    out = (
-        (columns @ half.reshape(from_grid.shape[1], -1)).reshape(to_grid.shape[1], to_grid.shape[0], -1).swapaxes(0, 1)
-    )
-    out[~(row_inside[:, None] & column_inside[None, :])] = fill
-    if array.ndim == 2:
-        return np.ascontiguousarray(out[..., 0])
-    return np.ascontiguousarray(out if rows_first else np.moveaxis(out, -1, 0))
+    rows, inside_rows = _interpolation(affine[1, 1], row_shift, to_grid.shape[0], from_grid.shape[0])
+    columns, inside_columns = _interpolation(affine[0, 0], column_shift, to_grid.shape[1], from_grid.shape[1])
+    half: Any
+    if array.ndim == 3 and rows_first:
+        channels, width = array.shape[-1], from_grid.shape[1]
+        half = rows @ array.astype(np.float32, copy=False).reshape(len(array), -1)
+        half = half.reshape(-1, width, channels).swapaxes(0, 1).reshape(width, -1)
+        out = np.full((*to_grid.shape, channels), fill, np.float32)
+        out[inside_rows, inside_columns] = (columns @ half).reshape(columns.shape[0], -1, channels).swapaxes(0, 1)
+        return out
+    planes = array.reshape(-1, *from_grid.shape).astype(np.float32, copy=False)
+    out = np.full((len(planes), *to_grid.shape), fill, np.float32)
+    for plane, target in zip(planes, out, strict=True):
+        half = rows @ plane
+        target[inside_rows, inside_columns] = (columns @ half.T).T
+    return out[0] if array.ndim == 2 else out
 
 
 @lru_cache(maxsize=64)  # a batch of galaxies moves between the same few pairs of grids
-def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[csr_array, NDArray[np.bool_]]:
-    """Weights (n_out, n_in) of a triangle filter, and which outputs are inside; output i sits at scale * i + shift."""
+def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[csr_array, slice]:
+    """Weights of a triangle filter for the outputs that are inside, and which these are.
+
+    Output i sits at scale * i + shift; the weights are (outputs, n_in).
+    """
     at = scale * np.arange(n_out) + shift
     radius = max(1.0, scale)
     taps = np.floor(at - radius).astype(int)[:, None] + np.arange(int(np.ceil(2 * radius)) + 2)
@@ -455,4 +462,6 @@ def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[c
     used = weights > 0
     index = np.broadcast_to(np.arange(n_out)[:, None], taps.shape)[used]
     matrix = csr_array((weights[used].astype(np.float32), (index, taps[used])), shape=(n_out, n_in))
-    return matrix, inside
+    kept = np.flatnonzero(inside)  # one run
+    part = slice(int(kept[0]), int(kept[-1]) + 1) if len(kept) else slice(0, 0)
+    return matrix[part], part

@@ -18,9 +18,11 @@ from zoobot_3d.errors import BadPictureError
 from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.sky.rgb import GREY
 
-__all__ = ["bands_of", "nanomaggies_per_unit"]
+__all__ = ["WAVELENGTHS", "band_names", "bands_of", "nanomaggies_per_unit"]
 
-_WAVELENGTHS = {"u": 355, "g": 475, "r": 625, "i": 770, "z": 910, "y": 970, "j": 1250, "h": 1650, "k": 2150}  # nm
+WAVELENGTHS = {"u": 355, "g": 475, "r": 625, "i": 770, "z": 910, "y": 970, "j": 1250, "h": 1650, "k": 2150}
+"""Bands that are known, and their wavelengths in nm."""
+
 _PLACES = ("g", "r", "z")
 _ZERO_POINTS = (
     "MAGZERO", "MAGZPT", "MAGZP", "MAGZEROP", "MAG_ZP", "PHOTZP", "PHOT_ZP", "ZP", "ZPT", "ZEROPNT", "ZEROPT", "ZP_AB",
@@ -63,22 +65,65 @@ def bands_of(header: Header, n_planes: int) -> tuple[NDArray[np.float32], list[s
         If the bands are unknown, repeated, or not as many as planes.
     """
     if n_planes == 1:
-        names = [str(header.get(key, "")).strip() for key in ("BANDS", "BAND0", "BAND", "FILTER")]
-        name = next((name for name in names if name), "")
+        name = _single_band(header)
         return GREY[:, None].astype(np.float32), [f"one band{f' ({name})' if name else ''}: shown in grey"]
     bands = _named_bands(header, n_planes)
     if bands is None:
         if n_planes != 3:
             raise BadPictureError(f"{n_planes} planes and no BANDS card; add one such as BANDS = 'griz'")
         return np.eye(3, dtype=np.float32), ["no BANDS card: planes taken as g, r, z"]
+    _check_bands(bands, n_planes)
+    return _weights(bands)
+
+
+def band_names(header: Header, n_planes: int) -> tuple[tuple[str, ...], list[str]]:
+    """Tell which band each plane is.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        With ``BANDS``, such as ``grz``, or ``BAND0``, ``BAND1`` and so on; of a single plane, ``BAND`` or ``FILTER``.
+    n_planes : int
+        Planes of the image.
+
+    Returns
+    -------
+    names : tuple of str
+        In the order of the planes, in small letters; ``unknown`` for a single plane that nothing names.
+    notes : list of str
+        What is taken for granted.
+
+    Raises
+    ------
+    BadPictureError
+        If the bands are unknown, repeated, or not as many as planes.
+    """
+    if n_planes == 1:
+        name = _single_band(header).lower()
+        return (name or "unknown",), [] if name else ["no card names the band"]
+    bands = _named_bands(header, n_planes)
+    if bands is None:
+        if n_planes != 3:
+            raise BadPictureError(f"{n_planes} planes and no BANDS card; add one such as BANDS = 'griz'")
+        return _PLACES, ["no BANDS card: planes taken as g, r, z"]
+    _check_bands(bands, n_planes)
+    return tuple(bands), []
+
+
+def _single_band(header: Header) -> str:
+    names = [str(header.get(key, "")).strip() for key in ("BANDS", "BAND0", "BAND", "FILTER")]
+    return next((name for name in names if name), "")
+
+
+def _check_bands(bands: list[str], n_planes: int) -> None:
+    """Refuse what the planes cannot be."""
     told = "".join(bands)
     if len(bands) != n_planes:
         raise BadPictureError(f"BANDS {told!r} for {n_planes} planes; correct the card")
-    if unknown := [band for band in bands if band not in _WAVELENGTHS]:
-        raise BadPictureError(f"BANDS {told!r}: {unknown[0]!r} is no known band; give bands of {''.join(_WAVELENGTHS)}")
+    if unknown := [band for band in bands if band not in WAVELENGTHS]:
+        raise BadPictureError(f"BANDS {told!r}: {unknown[0]!r} is no known band; give bands of {''.join(WAVELENGTHS)}")
     if len(set(bands)) < len(bands):
         raise BadPictureError(f"BANDS {told!r}: a band is there twice; correct the card")
-    return _weights(bands)
 
 
 def _named_bands(header: Header, n_planes: int) -> list[str] | None:
@@ -95,7 +140,7 @@ def _named_bands(header: Header, n_planes: int) -> list[str] | None:
 def _weights(bands: list[str]) -> tuple[NDArray[np.float32], list[str]]:
     """Put bands into the places of g, r, z: their own or, in order of wavelength, those that are nearest."""
     weights = np.zeros((3, len(bands)), np.float32)
-    ordered = sorted(bands, key=_WAVELENGTHS.__getitem__)
+    ordered = sorted(bands, key=WAVELENGTHS.__getitem__)
     if len(bands) == 2:
         weights[0, bands.index(ordered[0])] = weights[2, bands.index(ordered[1])] = 1
         weights[1] = 0.5
@@ -110,7 +155,7 @@ def _weights(bands: list[str]) -> tuple[NDArray[np.float32], list[str]]:
 
 
 def _apart(band: str, place: str) -> float:
-    return abs(_WAVELENGTHS[band] - _WAVELENGTHS[place])
+    return abs(WAVELENGTHS[band] - WAVELENGTHS[place])
 
 
 def nanomaggies_per_unit(header: Header, pixscale: float) -> tuple[float, list[str]]:

@@ -13,20 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from zoobot_3d.catalog.naming import POSITION_DIGITS, position_names, text_names
 from zoobot_3d.catalog.positions import PositionReader, RaUnit, position_columns, require_columns
-from zoobot_3d.catalog.reading import gz_pixscale, text_names
+from zoobot_3d.catalog.quantities import quantity
+from zoobot_3d.catalog.reading import gz_pixscale
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import unique_stems
-from zoobot_3d.schema import (
-    COL_DEC,
-    COL_DEC_MANGA,
-    COL_PIXSCALE,
-    COL_RA,
-    COL_RA_MANGA,
-    GZ_FIELD_PX,
-    ID_NAMES,
-    id_column,
-)
+from zoobot_3d.schema import COL_DEC, COL_DEC_MANGA, COL_PIXSCALE, COL_RA, COL_RA_MANGA, GZ_FIELD_PX, id_column
 
 __all__ = ["CENTERS", "DIGITS", "Center", "RequestOptions", "read_requests"]
 
@@ -38,9 +31,10 @@ CENTERS: Mapping[str, tuple[str, str]] = {
 }
 """Whose position is the middle of the picture, and the columns that hold it."""
 
-DIGITS = 7
-"""Decimals of ra, dec and pixscale: 0.4 mas, and what is asked for is the same after a trip through a text file."""
+DIGITS = POSITION_DIGITS
+"""Decimals of ra, dec and pixscale: what is asked for is the same after a trip through a text file."""
 
+_POSITION = "position"
 _SCALES = (COL_PIXSCALE, "pixscale")
 _RADII = (
     ("petro_th50", "petro_th90"),
@@ -69,8 +63,10 @@ class RequestOptions:
         over 12 and nowhere beyond 24 are then refused, as they may be hours.
     ra_column, dec_column, id_column : str, optional
         Columns of the position and of the name; by default those of `center` and of `zoobot_3d.schema.ID_NAMES`.
+        Galaxies without a column of names are named after their positions.
     radius_column : str, optional
-        Column of the half-light radius, arcsec; the scale follows as `zoobot_3d.catalog.reading.gz_pixscale` says.
+        Column of the half-light radius, in arcsec or in the unit that the table records; the scale follows as
+        `zoobot_3d.catalog.reading.gz_pixscale` says.
     pixscale : float, optional
         Arcsec per pixel of the 424 px picture, for all galaxies, whatever the table says.
     default_pixscale : float, optional
@@ -128,7 +124,6 @@ def read_requests(
         If there is no column of names, positions or scales, no row has a position, or right ascensions may be hours.
     """
     options = options or RequestOptions()
-    names, named_by = _names_of(galaxies, name, options)
     ra_name, dec_name = _position_of(galaxies, name, options)
     units = galaxies.attrs.get("units")
     reader = PositionReader(
@@ -141,6 +136,7 @@ def read_requests(
             f"{name}: no {ra_name} of {reader.n_usable} rows is beyond 24; say which unit it is with --ra-unit hour or "
             "--ra-unit deg"
         )
+    names, named_by = _names_of(galaxies, name, options, (ra, dec))
     scale, sized = _pixscale(galaxies, name, options)
     scale = scale * GZ_FIELD_PX / size
     frame = pd.DataFrame(
@@ -155,6 +151,9 @@ def read_requests(
         }
     )
     notes = reader.problems()
+    if named_by == _POSITION:
+        example = names[int(np.argmax(np.isfinite(ra)))]
+        notes.append(f"{name}: no column of names: galaxies are named after their positions, such as {example}")
     repeated = frame["id"].duplicated() & frame["id"].ne("")
     if repeated.any():
         first = int(np.argmax(repeated.to_numpy()))
@@ -171,13 +170,16 @@ def read_requests(
     return frame.assign(reason=reason), notes
 
 
-def _names_of(galaxies: pd.DataFrame, name: str, options: RequestOptions) -> tuple[list[str], str]:
-    """Names of the galaxies, and the column that they are in."""
+def _names_of(
+    galaxies: pd.DataFrame, name: str, options: RequestOptions, position: tuple[NDArray[np.float64], ...]
+) -> tuple[list[str], str]:
+    """Names of the galaxies, and what they are from: a column, or their positions (then ``row3`` has none)."""
     column = options.id_column
     if column is not None:
         require_columns(galaxies.columns, [column], name)
     elif (column := id_column(list(galaxies.columns))) is None:
-        raise CatalogError(f"{name}: no column of names; add or rename one of {', '.join(ID_NAMES[:8])}")
+        named = position_names(*(np.round(axis, DIGITS) for axis in position))
+        return [word or f"row{index}" for index, word in enumerate(named)], _POSITION
     return text_names(galaxies[column]), column
 
 
@@ -200,7 +202,7 @@ def _pixscale(
     found = np.full(n, np.nan)
     if options.radius_column is not None:
         require_columns(galaxies.columns, [options.radius_column], name)
-        found = gz_pixscale(_numbers(galaxies, options.radius_column))
+        found = gz_pixscale(_lengths(galaxies, options.radius_column, name))
     else:
         known = [column for column in (*_SCALES, *(half for half, _ in _RADII)) if column in lower]
         if not known and options.default_pixscale is None:
@@ -209,9 +211,9 @@ def _pixscale(
                 "pictures is not known; add one, or cross-match with a catalogue that has it (GZ DESI)"
             )
         for column in _SCALES:
-            found = np.where(found > 0, found, _numbers(galaxies, lower.get(column, "")))
+            found = np.where(found > 0, found, _lengths(galaxies, lower.get(column, ""), name))
         for half, most in _RADII:
-            radii = _numbers(galaxies, lower.get(half, "")), _numbers(galaxies, lower.get(most, ""))
+            radii = (_lengths(galaxies, lower.get(radius, ""), name) for radius in (half, most))
             found = np.where(found > 0, found, gz_pixscale(*radii))
     lost = ~(found > 0)
     found[lost] = np.nan if options.default_pixscale is None else options.default_pixscale
@@ -225,8 +227,9 @@ def _guess(pixscale: float | None) -> str:
     return f"size unknown: it was measured in a picture of {field:.0f} arcsec, and the masks are for that size"
 
 
-def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
+def _lengths(frame: pd.DataFrame, column: str, name: str) -> NDArray[np.float64]:
+    """Lengths on the sky, arcsec; NaN where a column has none, or is not there."""
     if column not in frame:
         return np.full(len(frame), np.nan)
-    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    values = quantity(frame, column, "arcsec", name)
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)

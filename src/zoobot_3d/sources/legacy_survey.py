@@ -27,7 +27,7 @@ from zoobot_3d.compute.progress import announce
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import inside, open_cutout, write_jpeg
-from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, GZ_FIELD_PX
+from zoobot_3d.schema import COL_FITS, COL_JPG, DEFAULT_LAYER, EMPTY, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.rgb import rgb_from_grz
 from zoobot_3d.sources.addresses import service_url
@@ -73,7 +73,6 @@ COLUMNS = {
 }
 """Of the ledger. ``status`` is good, or empty (all-zero: outside the footprint); of an absent file the size is 0."""
 
-EMPTY = "all-zero image: outside the footprint of this layer"
 ASK_EMPTY = 4
 """Times that an all-zero answer is asked for before it is believed: a service in trouble sends such images too."""
 

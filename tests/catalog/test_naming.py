@@ -1,0 +1,25 @@
+"""Names of rows: those of a column, or the positions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zoobot_3d.catalog.naming import position_names, row_names
+from zoobot_3d.errors import CatalogError
+
+
+def test_positions_are_cut_and_not_rounded():
+    # 10h56m24.009s is 164.1000375 deg; -0.0025 deg is -9.0 arcsec, and +12.50002 deg 12:30:00.072.
+    ra, dec = np.array([164.1000375, 0.0, np.nan]), np.array([12.50002, -0.0025, 1.0])
+    assert position_names(ra, dec) == ["J105624.00+123000.0", "J000000.00-000009.0", ""]
+
+
+def test_a_column_of_names_counts_before_positions():
+    table = pd.DataFrame({"Name": ["a", "b"], "ra": [164.1, 0.0], "dec": [12.5, 1.0]})
+    assert row_names(table, "t.csv") == (["a", "b"], "Name")
+    assert row_names(table.drop(columns="Name"), "t.csv") == (
+        ["J105624.00+123000.0", "J000000.00+010000.0"],
+        "position",
+    )
+    with pytest.raises(CatalogError, match=r"t\.csv: no column ra"):
+        row_names(table[["dec"]], "t.csv")
