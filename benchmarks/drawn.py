@@ -1,6 +1,7 @@
 """Judge models by arms and bars that volunteers drew on real spirals, beside how well the volunteers agree.
 
     python benchmarks/drawn.py --folder ../shared/realdata/galaxy_builder/drawn [--bundle default BUNDLE ...]
+    python benchmarks/drawn.py --folder ... --folds 0 1                          # those that `make weights` holds out
     python benchmarks/drawn.py --folder ... --bundle FOLD0 FOLD1 ... --by-fold   # each on the galaxies of its own fold
 
 The volunteers are those of Galaxy Builder (Lingard et al. 2020, MNRAS 493, 2160); `zoobot_3d.marks.galaxy_builder` says
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -46,15 +47,12 @@ from zoobot_3d.report.galaxy_scores import standard_error
 from zoobot_3d.schema import CLASSES, COL_ID, COL_JPG, COL_MARKS, COL_PIXSCALE, GZ_FIELD_PX
 from zoobot_3d.sky.grid import PixelGrid
 
-FOLDS = 5
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from make_weights import FOLDS, fold
+
 LEVEL = 0.2
 NEAR_PX = 2.0  # of the SDSS image, 0.8 arcsec
 SHEET = 24
-
-
-def fold(name: str) -> int:
-    """Return the fold, 0 to 4, of a galaxy; it depends on its identifier alone."""
-    return zlib.crc32(name.encode()) % FOLDS
 
 
 def arm_lines(path: Path, shape: tuple[int, int], pixscale: float) -> NDArray[np.bool_]:
@@ -143,6 +141,7 @@ def main() -> None:
     parser.add_argument(
         "--by-fold", action="store_true", help="bundle k has not learned from fold k: ask it about that"
     )
+    parser.add_argument("--folds", type=int, nargs="+", choices=range(FOLDS), help="galaxies of these folds alone")
     parser.add_argument("--note", default="", help="written into the row: why this look")
     parser.add_argument("--sheet", type=Path, help="PNG of 24 galaxies, volunteers beside the first bundle")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/drawn.jsonl"))
@@ -152,6 +151,9 @@ def main() -> None:
     with TemporaryDirectory() as work:
         root = Path(work)
         catalog = import_galaxy_builder(args.folder, root).catalog
+        if args.folds:
+            frame = read_catalog(catalog)
+            write_parquet(catalog, frame[frame[COL_ID].map(fold).isin(args.folds)].reset_index(drop=True))
         runs = [([bundle], [catalog]) for bundle in args.bundle]
         if args.by_fold:
             runs = [(args.bundle, write_folds(catalog, range(FOLDS)))]

@@ -21,16 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import real_pictures
-from drawn import fold
 from zoobot_3d import __version__
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.io import write_parquet
 from zoobot_3d.learn.settings import load_config
+from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.report.evaluate import evaluate_catalog
-from zoobot_3d.schema import CLASSES, COL_ID
+from zoobot_3d.schema import CLASSES, COL_ID, COL_JPG, COL_MARKS, COL_PIXSCALE, GZ_FIELD_PX
 from zoobot_3d.simulate.hosts import read_hosts
 from zoobot_3d.simulate.survey import simulate_survey
+from zoobot_3d.sky.grid import PixelGrid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import make_weights
@@ -47,20 +50,39 @@ VARIANTS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "slow": ({"lr": 0.0015}, REAL),
 }
 """What differs in the settings, and the parts of an epoch that groups of galaxies make up; the rest is simulated."""
-HELD_FOLDS = (0, 1)
+PLAIN_VOTES = 5
+
+
+def plain_galaxies(root: Path, folder: Path) -> pd.DataFrame:
+    """Make rows of pictures of galaxies without arms: five volunteers saw none, and nobody was asked for a bar."""
+    grid = PixelGrid((GZ_FIELD_PX, GZ_FIELD_PX), make_weights.PIXSCALE)
+    blank = VolunteerMarks(
+        grid, PathTask.from_nested([[]] * PLAIN_VOTES), PathTask.from_nested([]), PointTask.from_nested([], []), {}
+    )
+    marks = "marks/plain.json"
+    blank.to_json(root / marks)
+    link = root / "images" / "plain"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve())
+    names = sorted(path.name for path in folder.glob("*.jpg"))
+    rows = {COL_ID: [f"plain_{Path(name).stem}" for name in names], COL_JPG: [f"images/plain/{name}" for name in names]}
+    return pd.DataFrame(rows).assign(
+        **{COL_MARKS: marks, COL_PIXSCALE: make_weights.PIXSCALE}, group="plain", split="train"
+    )
 
 
 def make_catalogs(args: argparse.Namespace) -> Path:
     """Simulate, add real galaxies, and write ``learn.parquet`` and ``judge.parquet``; return their folder."""
     hosts = read_hosts(make_weights.HOSTS, args.real / "gz_decals_jpg/jpg", "train")
     survey = simulate_survey(args.work / "survey", args.galaxies, seed=12, files="pictures", broad=True)
-    drawn, plain = args.real / "galaxy_builder/drawn", args.real / "gz2_pictures/non_spirals"
-    real = make_weights.real_galaxies(survey.root, drawn, plain)
+    drawn = make_weights.drawn_galaxies(survey.root, args.real / "galaxy_builder/drawn")
+    if drawn is None:
+        raise SystemExit(f"{args.real}: no marks to judge by; give --real")
+    real = [drawn, plain_galaxies(survey.root, args.real / "gz2_pictures/non_spirals")]
     path = make_weights.write_catalog(survey, hosts, (args.hosted, args.disks), 12, real)
     frame = read_catalog(path)
-    in_hosts = frame[COL_ID].astype(str).str.startswith("host") & (frame["group"] == "simulated")
-    frame.loc[in_hosts, "group"] = "hosted"
-    held = (frame["group"] == "drawn") & frame[COL_ID].map(fold).isin(HELD_FOLDS)
+    held = (frame["group"] == "drawn") & frame[COL_ID].map(make_weights.fold).isin(make_weights.HELD_FOLDS)
     write_parquet(path.with_name("learn.parquet"), frame[~held].reset_index(drop=True))
     write_parquet(path.with_name("judge.parquet"), frame[held].assign(split="test").reset_index(drop=True))
     make_weights.write_start(load_config("weights", []), args.work / "photographs")

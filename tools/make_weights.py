@@ -2,16 +2,20 @@
 
 Simulates a broad survey, more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them), and
 disks within spheroids, which are rare and look like bars. Adds real galaxies whose arms and bars volunteers of Galaxy
-Builder drew (``--drawn``), and real ones that volunteers of Galaxy Zoo 2 found without arms (``--plain``). Trains
-the recipe ``weights`` on all of them, from an encoder that has learned on photographs (extra ``weights``); measures the
-result on the survey's test galaxies, and writes it in half precision to ``src/zoobot_3d/default_bundle``. Killed, it
-goes on with the same command.
+Builder drew (``--drawn``; two of five folds are held out, so that they can judge the result). Further real pictures
+(``--plain``, in which volunteers of Galaxy Zoo 2 saw no arms, and ``--unmarked``) have no marks: a teacher, the bundle
+``--teacher``, predicts their masks.
 
-    python tools/make_weights.py [--work weights] [--galaxies 16000] [--seed 12] [--hosted 2000] [--disks 1200]
-                                 [--hosts ../shared/realdata/gz_decals_jpg/jpg] [KEY=VALUE ...]
+`STAGES` says how it trains: first from an encoder that has learned on photographs (extra ``weights``); then on from
+there, with the mean of the teacher and the first stage as the teacher. The mean of the weights of both is the model.
+Measures the result on the survey's test galaxies, and writes it in half precision to
+``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command.
+
+    python tools/make_weights.py [--work weights] [--galaxies 4000] [--seed 12] [--hosted 1600] [--disks 400]
+                                 [--hosts ../shared/realdata/gz_decals_jpg/jpg] [--teacher BUNDLE] [KEY=VALUE ...]
 
 Without the folder of real pictures, give ``--hosted 0``. Galaxy Builder's marks (Lingard et al. 2020) and the pictures
-of Galaxy Zoo 2 are used where their folders are; without them the command says so and learns from the others. The
+of Galaxy Zoo are used where their folders are; without them the command says so and learns from the others. The
 weights depend on the processor in their last digits.
 """
 
@@ -20,6 +24,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +35,13 @@ import torch
 from zoobot_3d.catalog.reading import assign_split, read_catalog
 from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import Zoobot3DError
-from zoobot_3d.infer.bundle import BundleInfo, load_bundle, save_bundle
+from zoobot_3d.infer.bundle import DEFAULT, BundleInfo, load_bundle, save_bundle, save_info
 from zoobot_3d.infer.description import describe
 from zoobot_3d.infer.segmenter import load_segmenter
 from zoobot_3d.io import read_picture, write_atomic, write_mask_png, write_parquet
+from zoobot_3d.learn.calibration import calibrate
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.train import train
-from zoobot_3d.marks.volunteer_marks import PathTask, PointTask, VolunteerMarks
 from zoobot_3d.networks import MobileUNet, build_model
 from zoobot_3d.networks.losses import build_loss
 from zoobot_3d.networks.mobile_unet import load_photograph_weights
@@ -49,76 +55,111 @@ from zoobot_3d.schema import (
     COL_MARKS,
     COL_PIXSCALE,
     COL_SPIRAL_MASK,
-    GZ_FIELD_PX,
 )
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
-from zoobot_3d.sky.grid import PixelGrid
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_BUNDLE = ROOT / "src" / "zoobot_3d" / "default_bundle"
 HOSTS = ROOT / "tools" / "hosts.csv"
 REAL = ROOT.parent / "shared" / "realdata"
 LARGEST_MB = 8.0
-SHARES = {"drawn": 0.25, "plain": 0.08}
-"""Parts of an epoch that real galaxies make up."""
-SURE = (0.12, 0.5)
-"""Highest fractions of a class up to which a teacher saw nothing, and from which it saw it clearly."""
-PLAIN_VOTES = 5
-PLAIN_PIXSCALE = 0.2  # arcsec; any will do, as pictures and marks share their field and have no position
+FOLDS = 5
+GEOMETRY = {"zoom": 2, "squash": 0.5, "photometric": 1.0, "frozen_levels": 0}
+"""Settings of ``train`` that all stages share."""
 
 
-def real_galaxies(root: Path, drawn: Path, plain: Path) -> list[pd.DataFrame]:
-    """Add real galaxies to a data root: those that volunteers drew on, and pictures without arms."""
-    frames = []
-    if drawn.is_dir():
-        print(summary := import_galaxy_builder(drawn, root))
-        frames.append(read_catalog(summary.catalog).assign(group="drawn", split="train"))
-    else:
-        print(f"{drawn}: no marks of Galaxy Builder here; the model learns from no real mark")
-    if plain.is_dir():
-        frames.append(plain_galaxies(root, plain))
-    else:
-        print(f"{plain}: no pictures of Galaxy Zoo 2 here; the model learns from no real galaxy without arms")
-    return frames
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training of the recipe.
+
+    Attributes
+    ----------
+    name : str
+        Of its folder.
+    train, data : dict
+        What differs from the recipe ``weights``.
+    shares : dict
+        Parts of an epoch that groups of galaxies make up.
+    sure : tuple of float
+        Highest fractions of a class up to which the teacher saw nothing, and from which it saw it clearly; between
+        them the class is unknown.
+    """
+
+    name: str
+    train: dict[str, float]
+    data: dict[str, float]
+    shares: dict[str, float]
+    sure: tuple[float, float]
 
 
-def plain_galaxies(root: Path, folder: Path) -> pd.DataFrame:
-    """Make rows of pictures of galaxies without arms: five volunteers saw none, and nobody was asked for a bar."""
-    grid = PixelGrid((GZ_FIELD_PX, GZ_FIELD_PX), PLAIN_PIXSCALE)
-    blank = VolunteerMarks(
-        grid, PathTask.from_nested([[]] * PLAIN_VOTES), PathTask.from_nested([]), PointTask.from_nested([], []), {}
-    )
-    marks = "marks/plain.json"
-    blank.to_json(root / marks)
-    link = root / "images" / "plain"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.resolve())
-    names = sorted(path.name for path in folder.glob("*.jpg"))
-    rows = {COL_ID: [f"plain_{Path(name).stem}" for name in names], COL_JPG: [f"images/plain/{name}" for name in names]}
-    return pd.DataFrame(rows).assign(**{COL_MARKS: marks, COL_PIXSCALE: PLAIN_PIXSCALE}, group="plain", split="train")
+STAGES = (
+    Stage(
+        "first",
+        {"epochs": 8, "lr": 0.003, "ema": 0.998, "grey": 0.3, "bend": 0.02},
+        {"epoch_size": 9600},
+        {"drawn": 0.2, "taught": 0.25},
+        (0.12, 0.5),
+    ),
+    Stage(
+        "second",
+        {"epochs": 4, "lr": 0.0012, "ema": 0.997, "grey": 0.2, "bend": 0.015, "layer_decay": 1.0},
+        {"epoch_size": 6400},
+        {"drawn": 0.17, "taught": 0.38, "hosted": 0.15},
+        (0.2, 0.4),
+    ),
+)
+HELD_FOLDS = (0, 1)
+"""Of `fold`: galaxies that volunteers drew on and that are held out."""
+PIXSCALE = 0.2  # arcsec; any will do, as pictures and marks share their field and have no position
 
 
-def taught_galaxies(root: Path, pictures: dict[str, Path], teacher: str, without_arms: set[str]) -> pd.DataFrame:
-    """Make rows of real pictures whose masks a teacher predicts, where it is sure of a class.
+def fold(name: str) -> int:
+    """Return the fold, 0 to 4, of a galaxy; it depends on its identifier alone."""
+    return zlib.crc32(name.encode()) % FOLDS
 
-    A class is unknown where the teacher neither sees it clearly nor sees nothing: its highest fraction, the mean over
-    turned and mirrored pictures, is between the two numbers of `SURE`.
+
+def drawn_galaxies(root: Path, folder: Path, held: Collection[int] = ()) -> pd.DataFrame | None:
+    """Add galaxies that volunteers drew on to a data root, but those of some folds; None if the folder is not there."""
+    if not folder.is_dir():
+        print(f"{folder}: no marks of Galaxy Builder here; the model learns from no real mark")
+        return None
+    print(summary := import_galaxy_builder(folder, root))
+    frame = read_catalog(summary.catalog).assign(group="drawn", split="train")
+    return frame[~frame[COL_ID].map(fold).isin(set(held))].reset_index(drop=True)
+
+
+def unmarked_pictures(plain: Path, folders: Sequence[Path], hosts: Path) -> tuple[dict[str, Path], set[str]]:
+    """List real pictures without marks, but hosts that are kept for judging, and those of them that have no arms."""
+    kept = set(pd.read_csv(HOSTS, dtype=str).query("split == 'test'")["id"])
+    files = {folder: sorted(folder.glob("*.jpg")) for folder in (plain, *folders, hosts) if folder.is_dir()}
+    if not files:
+        print(f"{plain}: no pictures of Galaxy Zoo here; the model learns from no real picture without marks")
+    names = {folder: {f"{folder.name}_{path.stem}": path for path in paths} for folder, paths in files.items()}
+    pictures = {name: path for some in names.values() for name, path in some.items() if path.stem not in kept}
+    return pictures, set(names.get(plain, ()))
+
+
+def taught_galaxies(
+    root: Path, stage: Stage, pictures: dict[str, Path], teachers: Sequence[Path | str], without_arms: set[str]
+) -> pd.DataFrame:
+    """Make rows of real pictures whose masks teachers predict, where they are sure of a class.
 
     Parameters
     ----------
     root : pathlib.Path
         Data root that masks are written to.
+    stage : Stage
+        That they are for.
     pictures : dict
         Names and files.
-    teacher : str
-        Bundle.
+    teachers : sequence of path
+        Bundles; their mean over turned and mirrored pictures counts.
     without_arms : set of str
         Those in which people saw no arms; they are known to have none.
     """
-    segmenter = load_segmenter(teacher, tta=True)
-    folder = root / "masks" / "taught"
+    segmenter = load_segmenter(list(teachers), tta=True)
+    folder = root / "masks" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     rows, names = [], sorted(pictures)
     for start in range(0, len(names), 64):
@@ -127,12 +168,13 @@ def taught_galaxies(root: Path, pictures: dict[str, Path], teacher: str, without
             row: dict[str, object] = {COL_ID: f"taught_{name}", COL_JPG: str(pictures[name].resolve())}
             for column, kind, mask in zip((COL_SPIRAL_MASK, COL_BAR_MASK), CLASSES, masks, strict=True):
                 known = np.zeros_like(mask) if kind == "spiral" and name in without_arms else mask
-                if not SURE[0] < float(known.max()) < SURE[1]:
-                    write_mask_png(folder / f"{name}_{kind}.png", np.nan_to_num(known))
-                    row[column] = f"masks/taught/{name}_{kind}.png"
+                if not stage.sure[0] < float(known.max()) < stage.sure[1]:
+                    write_mask_png(folder / f"{name}_{kind}.png", known)
+                    row[column] = f"masks/{stage.name}/{name}_{kind}.png"
             rows.append(row)
-    frame = pd.DataFrame(rows).assign(**{COL_PIXSCALE: PLAIN_PIXSCALE}, group="taught", split="train")
-    return frame[frame[COL_SPIRAL_MASK].notna() | frame[COL_BAR_MASK].notna()].reset_index(drop=True)
+    frame = pd.DataFrame(rows, columns=[COL_ID, COL_JPG, COL_SPIRAL_MASK, COL_BAR_MASK])
+    frame = frame[frame[COL_SPIRAL_MASK].notna() | frame[COL_BAR_MASK].notna()].reset_index(drop=True)
+    return frame.assign(**{COL_PIXSCALE: PIXSCALE}, group="taught", split="train")
 
 
 def write_catalog(
@@ -161,7 +203,8 @@ def write_catalog(
             frame[column] = folder + "/" + frame[column]
         frames.append(frame.assign(split="train", **{COL_ID: "disk_" + frame[COL_ID]}))
     path = survey.master.with_name("weights.parquet")
-    simulated = pd.concat(frames, ignore_index=True).assign(group="simulated")
+    simulated = pd.concat(frames, ignore_index=True)
+    simulated["group"] = np.where(simulated[COL_ID].astype(str).str.startswith("host"), "hosted", "simulated")
     write_parquet(path, pd.concat([simulated, *real], ignore_index=True))
     return path
 
@@ -184,19 +227,69 @@ def write_start(config: Config, out: Path) -> Path:
     return save_bundle(out, model, info)
 
 
+def mean_of(bundles: Sequence[Path], out: Path, catalog: Path) -> Path:
+    """Write a bundle of the mean of the weights of several stages, and calibrate it on a catalogue.
+
+    Izmailov et al. 2018, arXiv:1803.05407: the mean of weights along one training is better than each on other pictures
+    than those learned from.
+    """
+    stages = [load_bundle(path) for path in bundles]
+    states = [stage.model.state_dict() for stage in stages]
+    last = stages[-1]
+    last.model.load_state_dict(
+        {
+            key: torch.stack([state[key].float() for state in states]).mean(0).to(value.dtype)
+            for key, value in states[-1].items()
+        }
+    )
+    info = dataclasses.replace(
+        last.info, training=last.info.training | {"mean_of": [path.parent.name for path in bundles]}
+    )
+    save_bundle(out, last.model, info)
+    calibrate(out, catalog)
+    return out
+
+
+def train_stages(args: argparse.Namespace, catalog: Path, root: Path) -> Path:
+    """Train all stages, one from the other; return the bundle of the mean of their weights."""
+    simulated = read_catalog(catalog)
+    pictures, without_arms = unmarked_pictures(args.plain, args.unmarked, Path(args.hosts))
+    start = write_start(load_config("weights", args.settings), root.parent / "photographs")
+    teachers, trained = [args.teacher], []
+    for stage in STAGES:
+        learn = catalog.with_name(f"{stage.name}.parquet")
+        if not learn.exists():
+            frames = [simulated]
+            frames += [taught_galaxies(root, stage, pictures, teachers, without_arms)] if pictures else []
+            write_parquet(learn, pd.concat(frames, ignore_index=True))
+        there = set(read_catalog(learn)["group"])
+        settings = [f"train.{key}={value}" for key, value in (GEOMETRY | stage.train).items()]
+        settings += [f"data.{key}={value}" for key, value in stage.data.items()]
+        settings += [f"data.group_shares.{name}={share}" for name, share in stage.shares.items() if name in there]
+        settings += [f"data.catalog={learn}", f"train.init={start}", *args.settings]
+        start = train(load_config("weights", settings), root.parent / stage.name)
+        teachers = [args.teacher, start]
+        trained.append(start)
+    return mean_of(trained, root.parent / "mean", learn)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="weights", help="folder for survey and training")
-    parser.add_argument("--galaxies", type=int, default=16000)
+    parser.add_argument("--galaxies", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=12, help="of the survey")
-    parser.add_argument("--hosted", type=int, default=2000, help="galaxies in real pictures")
-    parser.add_argument("--disks", type=int, default=1200, help="disks within spheroids")
+    parser.add_argument("--hosted", type=int, default=1600, help="galaxies in real pictures")
+    parser.add_argument("--disks", type=int, default=400, help="disks within spheroids")
     parser.add_argument("--hosts", default=str(REAL / "gz_decals_jpg/jpg"), help="real pictures")
     parser.add_argument("--drawn", type=Path, default=REAL / "galaxy_builder/drawn", help="marks of Galaxy Builder")
     parser.add_argument("--plain", type=Path, default=REAL / "gz2_pictures/non_spirals", help="pictures without arms")
+    parser.add_argument(
+        "--unmarked", type=Path, nargs="*", default=[REAL / "gz2_pictures/spirals"], help="other pictures without marks"
+    )
+    parser.add_argument("--teacher", default=DEFAULT, help="bundle; by default the one that is in the package now")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in the recipe")
-    args = parser.parse_args()
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in all stages")
+    args = parser.parse_intermixed_args()
     try:
         hosts = read_hosts(HOSTS, args.hosts, "train") if args.hosted else None
     except Zoobot3DError as error:
@@ -204,22 +297,19 @@ def main() -> None:
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, files="pictures", broad=True)
-    real = real_galaxies(survey.root, args.drawn, args.plain)
-    catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, real)
-    shares = [f"data.group_shares.{frame['group'].iloc[0]}={SHARES[frame['group'].iloc[0]]}" for frame in real]
-    start = write_start(load_config("weights", args.settings), work / "photographs")
-    settings = [f"data.catalog={catalog}", f"train.init={start}", *shares, *args.settings]
-    trained = train(load_config("weights", settings), work / "train")
+    drawn = drawn_galaxies(survey.root, args.drawn, HELD_FOLDS)
+    catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, [] if drawn is None else [drawn])
+    bundle = load_bundle(train_stages(args, catalog, survey.root))
 
-    bundle = load_bundle(trained)
     asked = {"galaxies": args.galaxies, "survey_seed": args.seed, "hosted": args.hosted, "disks": args.disks}
     info = dataclasses.replace(bundle.info, training={"recipe": "make weights"} | asked | bundle.info.training)
     out = save_bundle(args.out, bundle.model, info, half=True)
+    evaluation = evaluate_catalog(catalog, out)  # as it is in the wheel: half precision, with its temperature
+    scores = {name: round(float(value), 4) for name, value in evaluation.model.items()}
+    save_info(out, dataclasses.replace(info, training=info.training | {"metrics": {"test": scores}}))
     size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
     if size > LARGEST_MB:
         raise SystemExit(f"{out}: {size:.1f} MB; at most {LARGEST_MB:g} MB go into the wheel")
-
-    evaluation = evaluate_catalog(catalog, out)  # as it is in the wheel: half precision, with its temperature
     write_atomic(work / "evaluation.json", json.dumps(evaluation.to_dict(), indent=1))
     print(describe(out), f"{size:.1f} MB", *("  ".join(row) for row in evaluation.table()), sep="\n")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -251,11 +252,20 @@ class Segmenter:
         ConfigError
             As in `check_uncertainty`.
         """
+        return [place() for place in self.ask(pictures, field, uncertain=uncertain)]
+
+    def ask(
+        self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture", *, uncertain: bool = False
+    ) -> list[Callable[[], Found]]:
+        """Run the networks as `find` does, and return what lays each answer on its picture's pixels.
+
+        The networks are done when this returns. The rest takes no network, and may be done in another thread.
+        """
         if uncertain:
             self.check_uncertainty()
         if field == "auto":
-            return list(self._over_windows(pictures, uncertain))
-        return [self._found(answers, grid, uncertain) for answers, grid in self._answers(pictures, uncertain)]
+            return [partial(_same, found) for found in self._over_windows(pictures, uncertain)]
+        return [partial(self._found, answers, grid, uncertain) for answers, grid in self._answers(pictures, uncertain)]
 
     def _found(self, answers: list[Answer], grid: PixelGrid, uncertain: bool) -> Found:
         """Combine the answers of all networks to one picture, on its pixels."""
@@ -442,6 +452,10 @@ class Segmenter:
                 answers.append(self._ask(member, views, uncertain))
             for index, grid in enumerate(grids):
                 yield [answer.map(itemgetter(index)) for answer in answers], grid
+
+
+def _same(found: Found) -> Found:
+    return found
 
 
 def _check_field(field: str) -> str:

@@ -31,7 +31,7 @@ from zoobot_3d.schema import CLASSES
 
 __all__ = ["ShardWork", "as_shards", "predict_shard", "records_of"]
 
-_Answer: TypeAlias = tuple[Found, dict[str, float]]
+_Answer: TypeAlias = tuple[Callable[[], Found], dict[str, float]]
 """What is found in a picture, and its vote fractions."""
 
 
@@ -95,38 +95,41 @@ class _Asking:
     progress: Callable[[int], None]
 
     def records(self, rows: list[Any]) -> list[dict[str, Any]]:
-        """Predict all: the pool reads the next batch while the network works on this one."""
+        """Predict all: while the network works on a batch, the pool reads the next and finishes the one before."""
         size = self.segmenter.batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         reading = [self.pool.submit(read_galaxy, row) for row in batches[0]]
         records: list[dict[str, Any]] = []
-        writing: list[tuple[dict[str, Any], Future[str]]] = []
+        finishing: list[Future[dict[str, Any]]] = []
         for number, batch in enumerate(batches):
             galaxies = [future.result() for future in reading]
             if number + 1 < len(batches):
                 reading = [self.pool.submit(read_galaxy, row) for row in batches[number + 1]]
             answers = iter(self._ask([galaxy for galaxy in galaxies if isinstance(galaxy, Picture)]))
-            for row, galaxy in zip(batch, galaxies, strict=True):
-                answer = galaxy if isinstance(galaxy, str) else next(answers)
-                if isinstance(answer, Exception):
-                    answer = reason_for(answer, row.file, row.path)
-                if isinstance(answer, str) or isinstance(galaxy, str):
-                    records.append(self.work.failure(row, str(answer), self.segmenter))
-                    continue
-                records.append(success_row(row, galaxy, *answer))
-                if self.work.masks != "none":
-                    writing.append((records[-1], self._save(records[-1], answer[0])))
+            told = [galaxy if isinstance(galaxy, str) else next(answers) for galaxy in galaxies]
+            records += [future.result() for future in finishing]  # one batch waits at most
+            finishing = [self.pool.submit(self._finish, *each) for each in zip(batch, galaxies, told, strict=True)]
             self.progress(len(batch))
-        for record, future in writing:
-            if problem := future.result():
-                record["warning"] = "; ".join(filter(None, (record["warning"], problem)))
-        return records
+        return records + [future.result() for future in finishing]
 
-    def _save(self, record: dict[str, Any], found: Found) -> Future[str]:
-        """Write the mask files of one galaxy, soon."""
-        mask, sigma, _ = found
-        planes = quantized(mask), None if sigma is None else quantized(sigma / SIGMA_FULL) * SIGMA_FULL
-        return self.pool.submit(self.work.files.save, self.work.folder / MASKS, record, *planes)
+    def _finish(self, row: Any, galaxy: Picture | str, told: _Answer | Exception | str) -> dict[str, Any]:
+        """Make the row of a galaxy and, if they are asked for, its mask files."""
+        try:
+            if isinstance(told, Exception):
+                raise told
+            if isinstance(told, str) or isinstance(galaxy, str):
+                return self.work.failure(row, str(told), self.segmenter)
+            place, votes = told
+            found = place()
+            record = success_row(row, galaxy, found, votes)
+        except Exception as error:  # one galaxy must not stop the others
+            return self.work.failure(row, reason_for(error, row.file, row.path), self.segmenter)
+        if self.work.masks != "none":
+            sigma = None if found.sigma is None else quantized(found.sigma / SIGMA_FULL) * SIGMA_FULL
+            folder = self.work.folder / MASKS
+            problem = self.work.files.save(folder, record, quantized(found.masks), sigma)
+            record["warning"] = "; ".join(filter(None, (record["warning"], problem))) or None
+        return record
 
     def _ask(self, good: list[Picture]) -> list[_Answer | Exception]:
         """Return what is found in each picture, or what one of them raised."""
@@ -140,14 +143,15 @@ class _Asking:
     def _answers(self, pictures: list[NDArray[Any]], field: Field) -> list[_Answer | Exception]:
         """Ask about pictures that show their galaxies in one way; if one fails, one by one."""
         try:
-            found = self.segmenter.find(pictures, field, uncertain=self.work.uncertainty)
+            places = self.segmenter.ask(pictures, field, uncertain=self.work.uncertainty)
             votes = self.segmenter.vote_fractions(pictures, field)
         except Exception as error:  # one galaxy must not stop the others
             if len(pictures) == 1:
                 return [error]
             return [self._answers([picture], field)[0] for picture in pictures]
         return [
-            (each, {name: float(column[index]) for name, column in votes.items()}) for index, each in enumerate(found)
+            (place, {name: float(column[index]) for name, column in votes.items()})
+            for index, place in enumerate(places)
         ]
 
 
