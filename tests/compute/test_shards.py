@@ -25,7 +25,8 @@ from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import write_parquet
 
 EXAMPLE = recipe_file("slurm", CLUSTER)
-IMPORTABLE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # this file, by workers
+HERE = Path(__file__).parent
+IMPORTABLE = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])  # this file, by workers
 
 
 def sharded(function, table, work, *, key="", options=None, id_column="id", **batch):

@@ -35,8 +35,8 @@ class Network:
     """Masks that depend on the picture; the faults are those of files, and no network is needed for them."""
     bundles = [SimpleNamespace(path=Path(bundle), info=SimpleNamespace(model_name="stand-in"))]
     tta, batch_size, vote_names = False, 2, ()
-    def find(self, pictures, field, uncertain):
-        return [Found(np.stack([p[..., 0], p[..., 1]]).astype(np.float32) / 255) for p in pictures]
+    def ask(self, pictures, field, uncertain):
+        return [lambda p=p: Found(np.stack([p[..., 0], p[..., 1]]).astype(np.float32) / 255) for p in pictures]
     def vote_fractions(self, pictures, field):
         return {}
 
