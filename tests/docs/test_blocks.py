@@ -40,7 +40,7 @@ REASONS = {
     "installs software": 2,
     "needs SLURM": 3,
     "needs GPUs": 3,
-    "needs LSDB": 2,
+    "needs LSDB": 1,
     "needs several machines": 1,
     "needs cubes": 1,
     "needs a checkpoint of the published network": 1,

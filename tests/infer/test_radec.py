@@ -104,7 +104,7 @@ def test_a_table_of_galaxies_to_masks_in_one_command(tmp_path, tiny_bundle, sky,
     table.to_csv(tmp_path / "galaxies.csv", index=False)
     assert run(tiny_bundle, tmp_path / "out", sky, str(tmp_path / "galaxies.csv"), "--fetch") == 0
     rows = pd.read_parquet(tmp_path / "out" / "shards").set_index("id")
-    names = [str(name) for name in table.iloc[:, 0]]
+    names = list(table.iloc[:, 0])  # integers stay integers
     assert list(rows.index) == names
     assert rows["error"].isna().tolist() == [True, True, False]
     assert rows["error"].iloc[2].startswith("all-zero image: outside the footprint")

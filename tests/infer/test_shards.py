@@ -210,7 +210,7 @@ def test_what_a_row_was_made_of(pictures, segmenter, tmp_path, what):
     assert row["ra"] == table.loc[0, "ra"] and row["path"] == table.loc[0, "file_loc"]
 
 
-@pytest.mark.parametrize("step", ["find", "vote_fractions"])
+@pytest.mark.parametrize("step", ["ask", "vote_fractions"])
 def test_whatever_the_network_raises_of_one_picture_is_its_row(pictures, segmenter, tmp_path, monkeypatch, step):
     bad = io.read_picture(pictures / "d.png")
     real = getattr(segmenter, step)
