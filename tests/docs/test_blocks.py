@@ -42,7 +42,7 @@ REASONS = {
     "needs GPUs": 3,
     "needs LSDB": 1,
     "needs several machines": 1,
-    "needs cubes": 1,
+    "needs cubes": 2,
     "needs a checkpoint of the published network": 1,
     "needs DS9": 1,
 }
