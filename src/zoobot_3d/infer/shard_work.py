@@ -107,10 +107,16 @@ class _Asking:
                 reading = [self.pool.submit(read_galaxy, row) for row in batches[number + 1]]
             answers = iter(self._ask([galaxy for galaxy in galaxies if isinstance(galaxy, Picture)]))
             told = [galaxy if isinstance(galaxy, str) else next(answers) for galaxy in galaxies]
-            records += [future.result() for future in finishing]  # one batch waits at most
+            records += self._done(finishing)  # one batch waits at most
             finishing = [self.pool.submit(self._finish, *each) for each in zip(batch, galaxies, told, strict=True)]
-            self.progress(len(batch))
-        return records + [future.result() for future in finishing]
+        return records + self._done(finishing)
+
+    def _done(self, finishing: list[Future[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Wait for the rows of a batch, and count them."""
+        records = [future.result() for future in finishing]
+        if records:
+            self.progress(len(records))
+        return records
 
     def _finish(self, row: Any, galaxy: Picture | str, told: _Answer | Exception | str) -> dict[str, Any]:
         """Make the row of a galaxy and, if they are asked for, its mask files."""
