@@ -280,7 +280,8 @@ class _Run:
         return self._summary(plan, len(damaged), len(losses - plan.names - set(plan.known.index)))
 
     def _summary(self, plan: Plan, damaged: int, lost: int) -> PredictSummary:
-        """Write mask files that are missing, and count."""
+        """Write mask files that are missing, clean up after workers of an earlier run, and count."""
+        shutil.rmtree(self.folder / _WORK, ignore_errors=True)
         unwritten = 0
         if self.record is not None:
             unwritten = len(write_missing(self.folder, self.record.files, self.folder / MASKS).failed)

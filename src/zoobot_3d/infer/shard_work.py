@@ -217,6 +217,8 @@ def predict_shard(rows: pd.DataFrame, work: ShardWork, settings: SegmenterSettin
     name = shard_name(int(rows["shard"].iloc[0]))
     earlier = pd.read_parquet(work.folder / SHARDS / name) if rows["again"].iloc[0] else None
     fresh = typed(records, work.told).drop(columns="stamp")
+    if not Path(desk).is_dir():  # the run that asked was stopped, and the next one has cleaned up
+        return rows[["id"]].assign(error="the run has ended")
     io.write_parquet(Path(desk) / name, replaced(earlier, fresh), work.notes)
     said = {word: [record[word] for record in records] for word in ("error", "warning")}
     return pd.DataFrame({"id": rows["id"], **said, "checksum": checksum_of(Path(desk) / name)})
