@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoobot_3d import __version__, io
-from zoobot_3d.catalog.reading import CUBES, text_names
+from zoobot_3d.catalog.naming import text_names
+from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
