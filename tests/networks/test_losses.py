@@ -15,8 +15,10 @@ from zoobot_3d.networks.losses import (
     INITIAL_FRACTION,
     LOSS_NAMES,
     MAX_CONCENTRATION,
+    OVERLAP_PIXELS,
     DirichletMultinomialLoss,
     build_loss,
+    missed_overlap,
 )
 
 ASKED = 15
@@ -25,6 +27,11 @@ ASKED = 15
 @pytest.fixture(params=LOSS_NAMES)
 def loss(request):
     return build_loss(request.param)
+
+
+def type_name(loss):
+    """The name that a loss is built by."""
+    return next(name for name in LOSS_NAMES if type(build_loss(name)) is type(loss))
 
 
 def batch(loss, seed=0, size=4):
@@ -149,6 +156,44 @@ def test_votes_may_be_fractional_and_of_any_type(loss):
     assert torch.isfinite(between)
 
 
+def rows(*filled, size=32):
+    """Maps (1, classes, size, size): 1 in the given rows of each class, 0 elsewhere."""
+    maps = torch.zeros(1, len(filled), size, size)
+    for plane, lines in zip(maps[0], filled, strict=True):
+        plane[lines] = 1.0
+    return maps
+
+
+def test_missed_overlap_by_hand():
+    everywhere = torch.ones(1, 2, 32, 32, dtype=torch.bool)
+    # Spiral: rows 0-15 against rows 8-23, 256 pixels of 768 in common. Bar: none there, and none found.
+    missed = missed_overlap(rows(slice(0, 16), slice(0, 0)), rows(slice(8, 24), slice(0, 0)), everywhere)
+    spiral = 1 - (256 + OVERLAP_PIXELS) / (768 + OVERLAP_PIXELS)
+    assert missed.tolist() == pytest.approx([spiral, 0], abs=1e-3)
+    # Where nobody was asked nothing is missed, and a class that nobody was asked about costs nothing.
+    known = everywhere.clone()
+    known[0, 0, :8] = known[0, 0, 16:] = False
+    known[0, 1] = False
+    missed = missed_overlap(rows(slice(0, 16), slice(0, 32)), rows(slice(8, 24), slice(0, 0)), known)
+    assert missed.tolist() == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_missed_overlap_turns_on_a_fifth_of_the_volunteers():
+    everywhere = torch.ones(1, 2, 32, 32, dtype=torch.bool)
+    target = torch.full((1, 2, 32, 32), 0.25)
+    few, many = (missed_overlap(torch.full_like(target, f), target, everywhere) for f in (0.05, 0.6))
+    assert (few > 0.9).all()
+    assert (many < 0.05).all()
+
+
+def test_overlap_is_added_with_its_weight(loss):
+    raw, votes, asked = batch(loss)
+    with_overlap = build_loss(type_name(loss), overlap=0.5)
+    missed = missed_overlap(loss.fraction(raw), votes / ASKED, torch.ones(votes.shape, dtype=torch.bool))
+    added = with_overlap(raw, votes, asked) - loss(raw, votes, asked)
+    assert added.item() == pytest.approx(0.5 * missed.mean().item(), rel=1e-4)
+
+
 def test_class_weights_move_the_mean_and_renormalise():
     raw = torch.tensor([0.5, 0.0]).view(1, 2, 1, 1)
     votes, asked = torch.tensor([3, 6]).view(1, 2, 1, 1), torch.tensor([[15, 10]])
@@ -195,6 +240,8 @@ def test_wrong_names_shapes_and_weights_are_refused():
         build_loss("bce", class_weights=(1.0, -1.0))
     with pytest.raises(ConfigError, match="one weight >= 0 for each"):
         build_loss("bce", class_weights=(1.0, math.nan))
+    with pytest.raises(ConfigError, match="overlap is -1"):
+        build_loss("bce", overlap=-1.0)
     loss = build_loss("beta_binomial")
     raw, votes, asked = batch(loss)
     with pytest.raises(ConfigError, match=r"give a raw output \(2, 4, 4, 4\)"):

@@ -182,7 +182,7 @@ def _build_task(config: Config) -> SegmentTask:
     for key, asked in (("freeze_encoder", config.train.freeze_encoder), ("frozen_levels", config.train.frozen_levels)):
         if asked and config.train.init is None:
             raise ConfigError(f"train.{key}: {asked} would keep random weights; start from a bundle, train.init")
-    loss = build_loss(config.train.loss, config.train.class_weights)
+    loss = build_loss(config.train.loss, config.train.class_weights, config.train.overlap)
     answers = answers_per_question(vote_columns(config.data.votes))
     model = build_model(
         config.model.name,

@@ -33,6 +33,12 @@ INITIAL_CONCENTRATION = 10.0
 """Concentration (alpha + beta) that a fresh beta-binomial network should answer: volunteers agree moderately."""
 MAX_CONCENTRATION = 1000.0
 """Upper limit of the concentration: beyond it a beta-binomial of tens of volunteers is a binomial to 2%."""
+OVERLAP_LEVEL = 0.2
+"""Fraction of volunteers above which a pixel counts as part of an arm or a bar where overlaps are measured."""
+OVERLAP_STEEPNESS = 2.0
+"""How fast a pixel passes from outside to inside at `OVERLAP_LEVEL`, relative to its logit."""
+OVERLAP_PIXELS = 10.0
+"""Added to intersection and union: false pixels in a picture without the class cost the more, the more they are."""
 MIN_CONCENTRATION = 0.1
 """Lower limit of the concentration, which keeps ``lgamma`` and its gradient finite."""
 
@@ -44,6 +50,8 @@ class Loss(nn.Module, ABC):
     ----------
     class_weights : sequence of float
         Weight of each class (spiral, bar) in the mean. Bars are small, so they may deserve more.
+    overlap : float
+        Weight of `missed_overlap`, which is added. It makes every picture count alike, however small its bar.
 
     Attributes
     ----------
@@ -57,17 +65,20 @@ class Loss(nn.Module, ABC):
     Raises
     ------
     ConfigError
-        If there is not one finite non-negative weight for each class, or all are 0.
+        If there is not one finite non-negative weight for each class, or all are 0; or if ``overlap`` is negative.
     """
 
     channels = 1
     class_weights: Tensor
 
-    def __init__(self, class_weights: Sequence[float] = (1.0,) * len(CLASSES)) -> None:
+    def __init__(self, class_weights: Sequence[float] = (1.0,) * len(CLASSES), overlap: float = 0.0) -> None:
         super().__init__()
         usable = all(math.isfinite(weight) and weight >= 0 for weight in class_weights) and sum(class_weights) > 0
         if len(class_weights) != len(CLASSES) or not usable:
             raise ConfigError(f"class_weights are {tuple(class_weights)}; give one weight >= 0 for each of {CLASSES}")
+        if not (math.isfinite(overlap) and overlap >= 0):
+            raise ConfigError(f"overlap is {overlap}; give a weight >= 0")
+        self.overlap = overlap
         self.register_buffer("class_weights", torch.tensor(class_weights, dtype=torch.float32), persistent=False)
 
     @property
@@ -126,7 +137,37 @@ class Loss(nn.Module, ABC):
             dim=(0, 2, 3)
         ) / known_pixels.clamp_min(1)
         weights = self.class_weights * (known_pixels > 0)
+        if self.overlap:
+            means = means + self.overlap * missed_overlap(self.fraction(raw), safe_votes / safe_asked, known)
         return (means * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Return 1 minus the intersection over union of what exceeds `OVERLAP_LEVEL`, the mean over pictures.
+
+    Predicted pixels pass smoothly from outside to inside, so that there is a gradient (Rahman & Wang 2016,
+    doi:10.1007/978-3-319-50835-1_22).
+
+    Parameters
+    ----------
+    fraction, target : Tensor
+        Predicted fractions and those of the volunteers, (B, classes, H, W) in 0-1.
+    known : Tensor
+        Whether volunteers were asked, of the same shape.
+
+    Returns
+    -------
+    Tensor
+        (classes,), 0 where nothing is known.
+    """
+    level = math.log(OVERLAP_LEVEL / (1 - OVERLAP_LEVEL))
+    inside = (OVERLAP_STEEPNESS * (torch.logit(fraction, eps=1e-4) - level)).sigmoid() * known
+    there = ((target > OVERLAP_LEVEL) & known).float()
+    both = (inside * there).sum(dim=(2, 3))
+    either = inside.sum(dim=(2, 3)) + there.sum(dim=(2, 3)) - both
+    missed = 1 - (both + OVERLAP_PIXELS) / (either + OVERLAP_PIXELS)
+    asked = known.flatten(2).any(dim=2)
+    return (missed * asked).sum(dim=0) / asked.sum(dim=0).clamp_min(1)
 
 
 class L1Loss(Loss):
@@ -231,7 +272,9 @@ DEFAULT_LOSS = "bce"
 """See the top of this module for why."""
 
 
-def build_loss(name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,) * len(CLASSES)) -> Loss:
+def build_loss(
+    name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,) * len(CLASSES), overlap: float = 0.0
+) -> Loss:
     """Build a loss by name.
 
     Parameters
@@ -240,6 +283,8 @@ def build_loss(name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,)
         One of `LOSS_NAMES`.
     class_weights : sequence of float
         Weight of each class (spiral, bar).
+    overlap : float
+        Weight of `missed_overlap` beside it.
 
     Raises
     ------
@@ -248,7 +293,7 @@ def build_loss(name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,)
     """
     if name not in _LOSSES:
         raise ConfigError(f"no loss is called {name!r}; choose one of {', '.join(LOSS_NAMES)}")
-    return _LOSSES[name](class_weights)
+    return _LOSSES[name](class_weights, overlap)
 
 
 class DirichletMultinomialLoss(nn.Module):
