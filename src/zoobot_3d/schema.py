@@ -12,6 +12,9 @@ CLASSES = ("spiral", "bar")
 GZ_FIELD_PX = 424
 """Side in pixels of a Galaxy Zoo picture; times ``est_dr5_pixscale`` it is the field of view in arcsec."""
 
+PIXSCALES = (0.001, 100.0)
+"""Smallest and largest arcsec per pixel that an image of a galaxy can have; a number beyond has another unit."""
+
 DEFAULT_LAYER = "ls-dr8"
 """Release of the Legacy Surveys in which GZ DESI's galaxies were found (``dr8_id``) and most of them shown."""
 

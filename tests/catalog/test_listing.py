@@ -194,3 +194,50 @@ def test_units_of_scales_are_honoured(tmp_path):
     table = Table({"id": ["a"], "file": ["a.jpg"], "pixscale": [0.005] * u.arcmin / u.pix})
     table.write(tmp_path / "c.ecsv")
     assert list_galaxies(tmp_path / "c.ecsv")["pixscale"][0] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "values"),
+    [
+        ("RA (hours)", "Dec (deg)", (10.5, -2.0)),
+        ("ra_hours", "dec", (10.5, -2.0)),
+        ("RA[h]", "DEC[deg]", (10.5, -2.0)),
+        ("ra_rad", "dec_rad", (np.radians(157.5), np.radians(-2.0))),
+        ("RA (rad)", "Dec (rad)", (np.radians(157.5), np.radians(-2.0))),
+    ],
+)
+def test_units_in_headers_hold(pictures, ra, dec, values):
+    table = pictures / "t.csv"
+    pd.DataFrame({"file": ["a.png"], ra: [values[0]], dec: [values[1]]}).to_csv(table, index=False)
+    row = list_galaxies(table).iloc[0]
+    assert (row.ra, row.dec) == pytest.approx((157.5, -2.0), abs=1e-12)
+
+
+def test_a_position_that_is_not_found_is_told(pictures):
+    pd.DataFrame({"file": ["a.png"], "my_ra": [1.0], "my_dec": [2.0]}).to_csv(pictures / "t.csv", index=False)
+    row = list_galaxies(pictures / "t.csv").iloc[0]
+    assert np.isnan(row.ra)
+    assert row.warning == "no position: is it in the column my_ra? Name its columns ra and dec"
+
+
+def test_scales_in_degrees_or_beyond_measure_are_unknown_and_units_in_headers_hold(pictures):
+    text = "".join(f"a.png,{scale}\n" for scale in ("0.26", "7.3e-5", "0", "-0.3", "1e9", "inf", "True"))
+    (pictures / "t.csv").write_text("file,pixscale\n" + text)
+    rows = list_galaxies(pictures / "t.csv")
+    assert rows["pixscale"].isna().tolist() == [False] + 6 * [True]
+    assert all("is no pixel scale: it is unknown" in warning for warning in rows["warning"][1:])
+    (pictures / "u.csv").write_text("file,pixscale (arcmin)\na.png,0.01\n")
+    assert list_galaxies(pictures / "u.csv")["pixscale"].tolist() == pytest.approx([0.6])
+
+
+def test_a_table_in_a_text_file_is_no_list_of_files(pictures):
+    (pictures / "t.txt").write_text("id file ra dec\nx a.png 1 2\ny b.png 3 4\n")
+    rows = list_galaxies(pictures / "t.txt")
+    assert rows[["id", "path", "ra"]].to_numpy().tolist() == [["x", "a.png", 1.0], ["y", "b.png", 3.0]]
+
+
+def test_truth_values_are_no_position(pictures):
+    table = Table({"file": ["a.png"], "ra": [True], "dec": [2.0]})
+    table.write(pictures / "t.fits")
+    row = list_galaxies(pictures / "t.fits").iloc[0]
+    assert np.isnan(row.ra) and "cannot be used" in row.warning

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoobot_3d.catalog.naming import position_names, row_names
+from zoobot_3d.catalog.naming import position_names, row_names, text_names
 from zoobot_3d.errors import CatalogError
 
 
@@ -23,3 +23,14 @@ def test_a_column_of_names_counts_before_positions():
     )
     with pytest.raises(CatalogError, match=r"t\.csv: no column ra"):
         row_names(table[["dec"]], "t.csv")
+
+
+def test_identifiers_that_lost_digits_as_floats_are_refused():
+    # A missing value makes floats of a column of integers: those above 2**53 are rounded.
+    assert text_names(pd.Series([2.0**53, np.nan, 7.0])) == ["9007199254740992", "", "7"]
+    with pytest.raises(CatalogError, match="column id holds identifiers as floating-point numbers, such as 12376503"):
+        text_names(pd.Series([1237650372092690465, None], name="id", dtype=float))
+
+
+def test_bytes_are_utf8():
+    assert text_names(pd.Series(["NGC\u00a01".encode(), b"x"])) == ["NGC\u00a01", "x"]

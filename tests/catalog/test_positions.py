@@ -182,8 +182,10 @@ def test_a_column_of_just_the_name_counts_before_one_like_it():
 
 
 def test_hours_in_a_header_are_not_taken_for_degrees():
-    with pytest.raises(CatalogError, match=r"did you mean RA \(hours\)"):
-        position_columns(["name", "RA (hours)", "Dec (deg)"], "t.csv")
+    ra, dec = position_columns(["name", "RA (hours)", "Dec (deg)"], "t.csv")
+    assert (ra, dec) == ("RA (hours)", "Dec (deg)")
+    places = read_positions(pd.DataFrame({ra: [10.5], dec: [-2.0]}), name="t.csv", ra=ra, dec=dec)
+    assert (places.ra[0], places.dec[0]) == (157.5, -2.0)
 
 
 def test_a_table_without_a_header_is_recognized():

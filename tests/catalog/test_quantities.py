@@ -42,3 +42,15 @@ def test_what_is_no_number_is_missing():
 def test_a_unit_of_another_kind_is_refused_by_name(recorded, unit):
     with pytest.raises(CatalogError, match=rf"^t\.vot: column x has the unit '{recorded}', where numbers .* needed"):
         numbers([1.0], recorded, unit)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("r (arcmin)", 120.0), ("r [arcsec]", 2.0), ("r (kron)", 2.0), ('r (")', 2.0), ("r", 2.0)]
+)
+def test_a_unit_in_the_header_holds(column, value):
+    assert quantity(pd.DataFrame({column: [2.0]}), column, "arcsec", "t.csv")[0] == pytest.approx(value)
+
+
+def test_a_unit_in_the_header_of_another_kind_is_refused():
+    with pytest.raises(CatalogError, match="has the unit 'kpc', where numbers in arcsec are needed"):
+        quantity(pd.DataFrame({"r (kpc)": [2.0]}), "r (kpc)", "arcsec", "t.csv")

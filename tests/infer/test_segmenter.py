@@ -229,3 +229,23 @@ def test_a_segmenter_says_in_one_line_what_it_is(tiny_bundle):
     assert repr(one.bundle) == f"Bundle(published_unet from {tiny_bundle}, 32 px)"
     several = zoobot_3d.load_segmenter([tiny_bundle] * 2, device="cpu", tta=True)
     assert repr(several) == "Segmenter(2 networks: published_unet, published_unet, 8 orientations, on cpu)"
+
+
+def test_a_batch_may_come_from_a_generator(segmenter):
+    pictures = [picture(64), picture(48)]
+    found = segmenter.segment_batch(each for each in pictures)
+    for masks, alone in zip(found, segmenter.segment_batch(pictures), strict=True):
+        np.testing.assert_array_equal(masks, alone)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "8", None, True])
+def test_a_batch_size_that_is_none_is_refused(batch_size):
+    # -1 answered a batch with no masks at all.
+    with pytest.raises(ConfigError, match=r"batch_size is .*; give a whole number of at least 1"):
+        Segmenter(constant(0.5, 0.5), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("bundle", [None, 3])
+def test_what_is_no_bundle_is_refused(bundle):
+    with pytest.raises(ConfigError, match=f"no bundle {bundle}; give a folder"):
+        zoobot_3d.load_segmenter(bundle)

@@ -312,3 +312,49 @@ def test_any_damage_is_read_or_refused_in_the_packages_own_words(tmp_path, block
         assert "a.fits" in str(error) and "\n" not in str(error)
     else:
         assert np.isfinite(cutout.cube).all()
+
+
+@pytest.mark.parametrize("mark", [-99.0, -999.0, -9999.0, -32768.0, -1e30, 1e30, 3.4e38])
+def test_numbers_that_stand_for_missing_values_are_no_light(tmp_path, mark):
+    data = CUBE.copy()
+    data[:, 3:5, 7] = mark
+    cutout = open_cutout(write(tmp_path / "a.fits", data))
+    expected = CUBE.copy()
+    expected[:, 3:5, 7] = 0
+    np.testing.assert_array_equal(cutout.cube, expected[:, ::-1])
+    how = "beyond 1e+20" if abs(mark) > 1e20 else f"of {mark:g}"
+    assert cutout.notes == (f"6 values {how} taken as missing",)
+
+
+def test_a_negative_value_among_others_is_light(tmp_path):
+    data = CUBE.copy()
+    data[0, 3, 7], data[0, 4, 7] = -99, -70
+    cutout = open_cutout(write(tmp_path / "a.fits", data))
+    assert cutout.cube.min() == -99
+    assert cutout.notes == ()
+
+
+@pytest.mark.parametrize(
+    "said", [{"EXTNAME": "WEIGHT"}, {"EXTNAME": "SCI_INVVAR"}, {"EXTNAME": "DQ"}, {"IMTYPE": "invvar"}]
+)
+def test_an_image_of_weights_or_errors_is_never_taken_for_the_light(tmp_path, said):
+    weights, image = fits.ImageHDU(np.full_like(CUBE, 400), fits.Header(PLACE | said)), fits.ImageHDU(CUBE)
+    image.header.update(PLACE | {"BANDS": "grz"})
+    fits.HDUList([fits.PrimaryHDU(), weights, image]).writeto(tmp_path / "a.fits")
+    cutout = open_cutout(tmp_path / "a.fits")
+    assert_same(cutout)
+    assert cutout.notes == ("2 images in the file: that of HDU 2 is taken",)
+    fits.HDUList([fits.PrimaryHDU(), weights]).writeto(tmp_path / "b.fits")
+    with pytest.raises(BadFileError, match=r"HDU 1 is said to be (WEIGHT|INVVAR|DQ), and no image is of light"):
+        open_cutout(tmp_path / "b.fits")
+
+
+@pytest.mark.parametrize("scale", [0.4 / 3600, -1.0, 1e5, "abc"])
+def test_a_card_of_a_scale_in_degrees_or_beyond_measure_is_left_out(tmp_path, scale):
+    hdu = fits.PrimaryHDU(CUBE)
+    hdu.header.update({"BANDS": "grz", "PIXSCALE": scale})
+    hdu.writeto(tmp_path / "a.fits")
+    cutout = open_cutout(tmp_path / "a.fits")
+    assert np.isnan(cutout.grid.pixscale)
+    told = fits.getheader(tmp_path / "a.fits")["PIXSCALE"]
+    assert cutout.notes == (f"PIXSCALE {told!r} is no scale in arcsec, so it is left out",)

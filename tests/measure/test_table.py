@@ -243,3 +243,27 @@ def test_names_that_do_not_meet_are_shown(prediction, tmp_path):
     pd.DataFrame({"name": ["NGC 1"], "z": [0.03]}).to_csv(tmp_path / "g.csv", index=False)
     with pytest.raises(CatalogError, match="names no galaxy of the masks: it has 'NGC 1', they have 'a'"):
         measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", progress=False)
+
+
+def test_marks_of_missing_numbers_are_told_and_left_out(prediction, tmp_path):
+    table = pd.DataFrame({"id": ["a", "b"], "redshift": [-9999, 0.03], "inclination": [60, 95], "pa": [-9999, 20]})
+    table.to_csv(tmp_path / "g.csv", index=False)
+    found = measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", options=FLAT, progress=False)
+    rows = read_measurements(tmp_path / "t.parquet")[0].set_index("id")
+    assert rows["disk_source"].tolist()[:2] == ["none", "none"]
+    assert rows.loc[["a", "b"], ["redshift", "given_inclination", "given_pa"]].isna().to_numpy().tolist() == [
+        [True, False, True],
+        [False, True, False],
+    ]
+    for told in (
+        "1 numbers in column redshift, such as -9999, are no redshifts",
+        "1 numbers in column inclination are above 90: no inclinations",
+        "1 numbers in column pa, such as -9999, are no position angles",
+    ):
+        assert told in found.notes
+
+
+def test_inclinations_that_look_like_radians_are_told():
+    notes = []
+    table_module._possible(pd.Series(np.linspace(0.1, 1.5, 12)), "inclination", "incl", notes)
+    assert notes == ["no number in column incl is above 1.5: are they radians? Taken as degrees"]

@@ -151,3 +151,44 @@ def test_units_that_cannot_be_understood(cards, message):
 def test_surface_brightness_needs_a_pixel_scale():
     with pytest.raises(BadPictureError, match="MJy/sr"):
         nanomaggies_per_unit(fits.Header({"BUNIT": "MJy/sr"}), np.nan)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"FILTER": "z,r,g"},
+        {"FILTERS": "zrg"},
+        {"BANDS": "sdss_z,sdss_r,sdss_g"},
+        {"BANDS": "['z', 'r', 'g']"},
+        {"FILTER": "z|r|g"},
+        {"BAND1": "z", "BAND2": "r", "BAND3": "g"},
+        {"FILTER1": "z DECam SDSS c0004 9260.0 1520.0", "FILTER2": "r.MegaCam", "FILTER3": "HSC-G"},
+        {"FILTER0": "z'", "FILTER1": "r'", "FILTER2": "g'"},
+        {"BANDS": "zrg", "FILTER": "clear"},
+    ],
+)
+def test_every_card_that_names_bands_is_believed(cards):
+    weights, notes = bands_of(fits.Header(cards), 3)
+    np.testing.assert_array_equal(weights, GRZ[::-1])
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        ({"FILTER": "r"}, "FILTER 'r' for 3 planes; add the card BANDS"),
+        ({"FILTER1": "F475W", "FILTER2": "F606W", "FILTER3": "F814W"}, "'f475w' is no known band"),
+        ({"BANDS": "grz", "BAND1": "z", "BAND2": "r", "BAND3": "g"}, "BANDS is 'grz', but BAND1 and so on are z, r, g"),
+        ({"CTYPE3": "WAVE"}, "CTYPE3 is 'WAVE', so planes are no bands"),
+        ({"CTYPE3": "STOKES"}, "CTYPE3 is 'STOKES', so planes are no bands"),
+    ],
+)
+def test_planes_that_are_said_to_be_other_than_grz_are_not_taken_for_them(cards, message):
+    with pytest.raises(BadPictureError, match=re.escape(message)):
+        bands_of(fits.Header(cards), 3)
+
+
+@pytest.mark.parametrize("card", ["MAGZPG", "ZP_R", "MAGZEROG"])
+def test_zero_points_of_single_bands_are_refused(card):
+    with pytest.raises(BadPictureError, match=rf"zero points of single bands \({card}\) are not read"):
+        nanomaggies_per_unit(fits.Header({card: 25.0, "BANDS": "grz"}), 0.262)

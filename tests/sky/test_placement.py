@@ -235,6 +235,8 @@ REFUSED = {
     "singular CD": ({"CDELT1": None, "CDELT2": None, "CD1_1": STEP, "CD1_2": STEP, "CD2_1": STEP, "CD2_2": STEP},
                     "no area"),
     "long pixels": ({"CDELT2": 4 * STEP}, "not square"),
+    "no scale, so 1 deg": ({"CDELT1": None, "CDELT2": None}, "pixels of 3600 arcsec by the header's CDELT"),
+    "scale too small": ({"CDELT1": -1e-8, "CDELT2": 1e-8}, "pixels of 3.6e-05 arcsec"),
     "half the sky": (projected("ARC", CDELT1=-1.5, CDELT2=1.5, CRVAL2=0.0), "half the sky"),
     "beyond the pole": ({"CRVAL2": 95.0}, "."),
     "off the projection": (projected("SIN", CRPIX1=9e6), "no position"),

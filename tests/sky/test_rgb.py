@@ -59,3 +59,15 @@ def test_a_picture_becomes_nanomaggies_again(examples):
 def test_only_pictures_become_nanomaggies():
     with pytest.raises(BadPictureError, match=r"\(H, W, 3\) RGB picture, got \(3, 4\)"):
         grz_from_rgb(np.zeros((3, 4)))
+
+
+def test_values_of_a_picture_are_no_nanomaggies():
+    with pytest.raises(BadPictureError, match="expected nanomaggies, got uint8"):
+        rgb_from_grz(np.ones((3, 8, 8), np.uint8))
+
+
+def test_what_is_masked_counts_as_zero():
+    cube = np.full((3, 4, 4), 0.1, np.float32)
+    dark = cube.copy()
+    dark[:, 1, 2] = 0
+    np.testing.assert_array_equal(rgb_from_grz(np.ma.masked_array(cube, dark == 0)), rgb_from_grz(dark))

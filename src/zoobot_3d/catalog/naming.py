@@ -11,10 +11,12 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog.positions import PositionReader, position_columns
+from zoobot_3d.errors import CatalogError
 from zoobot_3d.schema import id_column
 
 __all__ = ["POSITION_DIGITS", "integer_ids", "position_names", "row_names", "text_names"]
 
+_EXACT = 2.0**53  # whole numbers beyond are rounded in a float
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 POSITION_DIGITS = 7
@@ -74,11 +76,22 @@ def row_names(frame: pd.DataFrame, name: str) -> tuple[list[str], str]:
 
 
 def text_names(column: pd.Series) -> list[str]:
-    """Names as text; whole numbers that a missing value has made floats are whole again, missing ones are empty."""
+    """Names as text; whole numbers that a missing value has made floats are whole again, missing ones are empty.
+
+    Raises
+    ------
+    CatalogError
+        If such numbers are so long that a float has lost their last digits.
+    """
 
     def text(value: object) -> str:
         if isinstance(value, bytes):
-            value = value.decode("ascii", "replace")
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, float) and _EXACT < abs(value) < np.inf:
+            raise CatalogError(
+                f"column {column.name} holds identifiers as floating-point numbers, such as {value:.0f}, whose last "
+                "digits are lost; write it as integers or text"
+            )
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
     return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]

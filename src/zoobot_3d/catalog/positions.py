@@ -30,6 +30,9 @@ _PAIRS = (
     ("ra", "dec"),
     ("ra", "de"),
     ("ra_deg", "dec_deg"),
+    ("ra_hours", "dec_deg"),
+    ("ra_hours", "dec"),
+    ("ra_rad", "dec_rad"),
     ("radeg", "decdeg"),
     ("ra_d", "dec_d"),
     ("raj2000", "dej2000"),
@@ -53,8 +56,10 @@ _PAIRS = (
 )
 """Names of the two columns of a position, in small letters, those that are sought first at the beginning."""
 
-_SAID_BESIDE = r"deg|degs|degree|degrees|°|j2000|j2000\.0|icrs|fk5"
-"""What headers say in brackets of what is read anyway: degrees. Hours are not among it."""
+_UNITS_BESIDE = "deg|degs|degree|degrees|°|h|hr|hrs|hour|hours|hourangle|rad|radian|radians|arcsec|arcmin"
+_SAID_BESIDE = rf"{_UNITS_BESIDE}|j2000|j2000\.0|icrs|fk5"
+"""What headers say in brackets."""
+_UNIT_IN_NAME = re.compile(rf"(?:\s*[\[(]\s*({_UNITS_BESIDE})\s*[\])]|_(hours?|rad|radians))$")
 
 _HOURS_ROWS, _HOURS_SPAN = 10, 12.0
 """Fewer rows, or right ascensions in a narrower band, say nothing about the unit."""
@@ -110,7 +115,7 @@ def position_columns(
     """
     have = [str(column) for column in columns]
     by_lower: dict[str, str] = {}
-    for spelling in (str.lower, _plain):  # a column of just this name counts before one that is like it
+    for spelling in (str.lower, plain_name):  # a column of just this name counts before one that is like it
         for column in have:
             by_lower.setdefault(spelling(column.strip()), column)
 
@@ -136,7 +141,7 @@ def position_columns(
     raise AssertionError("require_columns has raised")
 
 
-def _plain(column: str) -> str:
+def plain_name(column: str) -> str:
     """Return a header's name in small letters without what it says beside: ``RA (deg)`` and ``R.A.`` are ``ra``."""
     name = re.sub(rf"\s*[\[(]\s*({_SAID_BESIDE})\s*[\])]$", "", column.lower())
     return re.sub(r"[\s-]+", "_", re.sub(r"\.(?=.?\.?$)", "", name)).strip("_")
@@ -251,7 +256,7 @@ class PositionReader:
             raise ConfigError(f"unknown unit {ra_unit!r} of right ascension; use deg or hour")
         require_columns(columns, (ra, dec), name)
         self.name, self.ra_name, self.dec_name, self.ra_unit = name, ra, dec, ra_unit
-        recorded = {column: (units or {}).get(column) for column in (ra, dec)}  # other columns may have any unit
+        recorded = {column: (units or {}).get(column) or _unit_in_name(column) for column in (ra, dec)}
         told = {column: _degrees_per_unit(text, column, name) for column, text in recorded.items() if text}
         self._factors = {ra: told.get(ra, DEG_PER_UNIT[ra_unit]), dec: told.get(dec, 1.0)}
         self._told = ra in told
@@ -357,6 +362,7 @@ class PositionReader:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         # Byte strings are what SAMI's FITS download has.
         text = values.map(lambda value: value.decode("ascii", "replace") if isinstance(value, bytes) else value)
+        text = text.map(lambda value: str(value) if isinstance(value, bool | np.bool_) else value)
         numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
         numbers *= self._factors[column]
         words = text.fillna("").astype(str).str.strip()
@@ -383,6 +389,12 @@ class PositionReader:
             self._counts[what] = (before + rows, first)
 
 
+def _unit_in_name(column: str) -> str:
+    """Return the unit that a header says itself: ``RA (hours)``, ``ra_rad``."""
+    match = _UNIT_IN_NAME.search(column.strip().lower())
+    return (match[1] or match[2]) if match else ""
+
+
 def _degrees_per_unit(text: str, column: str, name: str) -> float:
     """Degrees in one unit of a column.
 
@@ -391,10 +403,13 @@ def _degrees_per_unit(text: str, column: str, name: str) -> float:
     CatalogError
         If the text is no unit of angle.
     """
-    known = {"h": "hourangle", "hour": "hourangle", "hours": "hourangle", "hr": "hourangle", "degrees": "deg"}
+    known = {**dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "hourangle"), "radians": "rad"}
+    known |= dict.fromkeys(("degs", "degrees", "°"), "deg")
     words = text.strip().lower()
     if '"' in words or ":" in words:  # "h:m:s" tells how text is written, not what a number means
         return 1.0
+    if known.get(words, words) == "hourangle":
+        return DEG_PER_UNIT["hour"]  # Astropy's is 2e-15 less
     try:
         return float(u.Unit(known.get(words, text.strip())).to(u.deg))
     except (ValueError, TypeError, u.UnitsError):

@@ -5,6 +5,8 @@ Knows units of columns (``attrs["units"]`` of `zoobot_3d.io.read_table`); nothin
 
 from __future__ import annotations
 
+import re
+
 import astropy.units as u
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ def quantity(frame: pd.DataFrame, column: str, unit: str, name: str) -> NDArray[
         A column of it.
     unit : str
         Unit of the result, as `astropy.units` reads it; empty for a number without a unit. Numbers are taken to be in
-        this unit where the table records none.
+        this unit where the table records none, nor the column's own name in brackets, as ``pixscale (arcmin)``.
     name : str
         What to call the table in messages: the file.
 
@@ -44,8 +46,20 @@ def quantity(frame: pd.DataFrame, column: str, unit: str, name: str) -> NDArray[
         If the table records a unit of another kind.
     """
     numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
-    recorded = str(frame.attrs.get("units", {}).get(column, "")).strip()
+    recorded = str(frame.attrs.get("units", {}).get(column, "")).strip() or _in_brackets(column)
     return numbers * _factor(recorded, unit, column, name) if recorded else numbers
+
+
+def _in_brackets(column: str) -> str:
+    """Return the unit at the end of a column's name; empty where there is none, or a word that is no unit."""
+    match = re.search(r"[\[(]\s*([^\])]+?)\s*[\])]\s*$", column)
+    if match is None:
+        return ""
+    try:
+        u.Unit(_KNOWN.get(match[1].lower(), match[1]))
+    except (ValueError, TypeError):
+        return ""
+    return match[1]
 
 
 def _factor(recorded: str, unit: str, column: str, name: str) -> float:

@@ -17,11 +17,11 @@ import pyarrow.dataset as pads
 from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d.catalog.naming import integer_ids, text_names
-from zoobot_3d.catalog.positions import PositionReader, position_columns
+from zoobot_3d.catalog.positions import PositionReader, plain_name, position_columns
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import TABLES, check_regular, is_mask_file, read_table, table_columns
-from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, id_column
+from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, PIXSCALES, id_column
 
 __all__ = [
     "CUBES",
@@ -48,8 +48,6 @@ _PATH_COLUMNS = (
 """Columns that name pictures, in small letters, those that are preferred first."""
 
 _UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".pdf", ".eps")
-
-_LARGEST_SCALE = 100.0  # arcsec per pixel: 424 of them are 12 degrees
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Fractions of the galaxies, as in the NeurIPS 2023 paper."""
@@ -264,7 +262,8 @@ def list_galaxies(
     ----------
     source : path or list of paths
         A folder (searched for pictures and .fits files, subfolders too), picture files, a text file with a path a
-        line, or a table (CSV, Parquet, FITS, VOTable) with a column of paths.
+        line, or a table (CSV, Parquet, FITS, VOTable; also in a text file, if its first line names such a column) with
+        a column of paths.
     root : path, optional
         Folder that the paths of a table start from; by default found from the table, see `catalog_root`.
     leave_out : path, optional
@@ -298,8 +297,18 @@ def list_galaxies(
     if name.endswith(_TABLES) or (name.endswith(CUBES) and _is_table(path)):
         return _from_catalog(path, None if root is None else Path(root))
     if name.endswith((".txt", ".lst", ".list")):
+        if _names_pictures(path):
+            return _from_catalog(path, None if root is None else Path(root))
         return _from_files([_below(path.parent, line) for line in _lines(path)])
     return _from_files([path])
+
+
+def _names_pictures(path: Path) -> bool:
+    """Tell a table in a text file, with a column of pictures, from a list of files."""
+    first = next(iter(_lines(path)), "")
+    if not {word.strip().lower() for word in re.split(r"[\s,;|]+", first)} & set(_PATH_COLUMNS):
+        return False
+    return any(column.strip().lower() in _PATH_COLUMNS for column in table_columns(path))
 
 
 def _lines(path: Path) -> list[str]:
@@ -397,7 +406,8 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     )
     files = [_below(root, p) if p else None for p in paths]
     ra, dec, warning = _optional_positions(frame, os.fspath(path))
-    scale = next((in_any_case[name] for name in (COL_PIXSCALE, "pixscale") if name in in_any_case), None)
+    plain = {plain_name(name): column for name, column in in_any_case.items()} | in_any_case
+    scale = next((plain[name] for name in (COL_PIXSCALE, "pixscale") if name in plain), None)
     pixscale, unscaled = (
         _scales(frame, scale, os.fspath(path)) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
     )
@@ -437,7 +447,7 @@ def _no_pictures(frame: pd.DataFrame, path: Path) -> str:
 def _scales(frame: pd.DataFrame, scale: str, name: str) -> tuple[NDArray[np.float64], list[str]]:
     """Pixel scales of a column, NaN where there is none that can be used, and what is wrong with those."""
     column, scales = frame[scale], quantity(frame, scale, "arcsec", name)
-    good = (scales > 0) & (scales <= _LARGEST_SCALE)
+    good = (scales >= PIXSCALES[0]) & (scales <= PIXSCALES[1])
     scales[~good] = np.nan
     bad = ~good & column.notna().to_numpy() & (column.astype(str).str.strip() != "").to_numpy()
     words = zip(column.astype(str), bad, strict=True)
@@ -452,7 +462,9 @@ def _optional_positions(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.floa
     try:
         ra_name, dec_name = position_columns(frame.columns, name)
     except CatalogError:
-        return nowhere, nowhere, [""] * len(frame)
+        near = [str(name) for name in frame.columns if "ra" in re.split(r"[^a-z]+", str(name).lower())]
+        told = f"no position: is it in the column {near[0]}? Name its columns ra and dec" if near else ""
+        return nowhere, nowhere, [told] * len(frame)
     reader = PositionReader(name, frame.columns, ra=ra_name, dec=dec_name, units=frame.attrs.get("units"))
     ra, dec = reader.read(frame[ra_name], frame[dec_name])
     if reader.maybe_hours:

@@ -102,7 +102,18 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if settings and args.command not in ("train", "sweep"):
         raise ConfigError(f"zoobot3d {args.command}: unknown {settings[0]}; see zoobot3d {args.command} --help")
     args.settings = settings
+    _refuse_empty(args, argv)
     return args
+
+
+def _refuse_empty(args: argparse.Namespace, argv: Sequence[str]) -> None:
+    """Refuse ``--out "$OUT"`` of a variable that is not set: it would mean the folder that one happens to be in."""
+    empty = [word.removesuffix("=") for word in argv if re.fullmatch(r"--[\w-]+=", word)]
+    for before, word in zip(["", *argv], argv, strict=False):
+        if not word.strip() and before != "--suffix":
+            empty.append(before if before.startswith("--") else "an argument")
+    if empty:
+        raise ConfigError(f"zoobot3d {args.command}: {empty[0]} is empty; give a value, or set the shell's variable")
 
 
 def _with_negative_numbers(arguments: list[str]) -> list[str]:

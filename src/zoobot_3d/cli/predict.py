@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoobot_3d.cli.command import Command, bundle_options, engine_option, positive, print_table
 from zoobot_3d.cli.fetch import column_options, http_options, polite, request_options
 from zoobot_3d.errors import BadFileError, ConfigError
-from zoobot_3d.schema import DEFAULT_LAYER
+from zoobot_3d.schema import DEFAULT_LAYER, PIXSCALES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,8 +157,11 @@ def _check_options(args: argparse.Namespace) -> None:
         option = "--" + idle[0].replace("_", "-")
         needs = {"show": "--radec or --name", "root": "a table that names pictures"}.get(idle[0], "--fetch")
         raise ConfigError(f"zoobot3d predict: {option} does nothing here; it belongs to {needs}")
-    if args.pixscale is not None and not (math.isfinite(args.pixscale) and args.pixscale > 0):
-        raise ConfigError(f"--pixscale {args.pixscale:g}: give a positive number of arcsec per pixel, such as 0.262")
+    if args.pixscale is not None and not PIXSCALES[0] <= args.pixscale <= PIXSCALES[1]:
+        raise ConfigError(
+            f"--pixscale {args.pixscale:g}: give a positive number of arcsec per pixel, such as 0.262, and at most "
+            f"{PIXSCALES[1]:g}"
+        )
 
 
 def _check_bundles(bundles: list[str]) -> None:

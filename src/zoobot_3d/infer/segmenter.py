@@ -84,7 +84,7 @@ class Segmenter:
     Raises
     ------
     ConfigError
-        If there is no bundle, or this machine has no such device.
+        If there is no bundle, this machine has no such device, or the batch size is no whole number above 0.
 
     Examples
     --------
@@ -106,7 +106,9 @@ class Segmenter:
         if not self.bundles:
             raise ConfigError("a segmenter of no bundles cannot find anything; give one or more")
         self.bundle = self.bundles[0]
-        self.batch_size = batch_size
+        if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size!r}; give a whole number of at least 1")
+        self.batch_size = int(batch_size)
         self.tta = tta
         self._asked = engine, device
         if start:
@@ -222,9 +224,10 @@ class Segmenter:
         return np.nan_to_num(masks, nan=outside), np.nan_to_num(sigma, nan=outside)
 
     def segment_batch(
-        self, pictures: Sequence[NDArray[np.uint8]], *, field: Field = "picture", outside: float = 0.0
+        self, pictures: Iterable[NDArray[np.uint8]], *, field: Field = "picture", outside: float = 0.0
     ) -> list[NDArray[np.float32]]:
         """Predict the masks of many pictures, which may differ in size; see `segment`."""
+        pictures = list(pictures)
         for index, picture in enumerate(pictures):
             check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
         return [np.nan_to_num(found.masks, nan=outside) for found in self.find(pictures, field)]
@@ -526,6 +529,8 @@ def load_segmenter(
     ConfigError
         If there is no bundle, or the engine or device cannot be used.
     """
+    if not isinstance(bundle, (str, os.PathLike, Sequence)):
+        raise ConfigError(f"no bundle {bundle!r}; give a folder, several, or nothing for the one of the package")
     paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
     bundles = [open_bundle(path) for path in paths]
     return Segmenter(bundles, device=device, batch_size=batch_size, tta=tta, engine=engine, start=start)

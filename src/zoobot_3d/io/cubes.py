@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import io as _io
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from zoobot_3d.errors import BadFileError, Zoobot3DError
 from zoobot_3d.io.files import check_regular, write_atomic
 from zoobot_3d.io.pictures import most_pixels
 from zoobot_3d.quiet import quiet_libraries
+from zoobot_3d.schema import PIXSCALES
 from zoobot_3d.sky.grid import PixelGrid
 from zoobot_3d.sky.header import is_wcs_card, read_wcs
 from zoobot_3d.sky.light import band_names, bands_of, nanomaggies_per_unit
@@ -35,6 +37,14 @@ MAX_CUTOUT_PIXELS = 7_000_000
 ``ZOOBOT3D_MAX_PIXELS`` comes before it."""
 
 _MOST_HDUS = 64
+_BESIDE_LIGHT = {
+    "INVVAR", "IVAR", "WEIGHT", "WEIGHTS", "WHT", "MASK", "MASKBITS", "DQ", "ERR", "ERROR", "UNCERT", "UNCERTAINTY",
+    "SIGMA", "RMS", "VAR", "VARIANCE", "STDDEV", "NEXP", "EXPOSURE", "EXPMAP", "PSF", "SEGMENTATION", "SEGMAP",
+}  # fmt: skip
+"""What names of HDUs and ``IMTYPE`` call images that lie beside that of the light."""
+
+_BEYOND_ALL = 1e20  # in any unit that is read: a mark of pixels without data, or damage
+_SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, -999999.0, -32768.0, float(np.float32(-(2**31))))
 _TOO_LARGE = "cut the galaxy out first, or set ZOOBOT3D_MAX_PIXELS"
 _OTHER_PACKERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress"}
 
@@ -95,7 +105,8 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
     Parameters
     ----------
     path : str or os.PathLike
-        FITS file, plain, gzipped or fpacked. Its first image is read: (bands, H, W) or (H, W).
+        FITS file, plain, gzipped or fpacked. Its first image is read, (bands, H, W) or (H, W), but for those whose HDU
+        or ``IMTYPE`` is named after weights, errors or masks.
     max_pixels : int, optional
         Size of an image in three bands above which it is not read; of more bands, in proportion. `MAX_CUTOUT_PIXELS` by
         default.
@@ -151,8 +162,8 @@ def open_bands(path: str | os.PathLike[str]) -> BandImage:
 def _inverse_variance(hdus: fits.HDUList, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """Find an image of inverse variances; None if there is none of this shape."""
     for _, hdu in zip(range(_MOST_HDUS), hdus, strict=False):
-        told = {str(name).strip().upper() for name in (hdu.name, hdu.header.get("IMTYPE"), hdu.header.get("IMAGETYP"))}
-        if hdu.is_image and {"INVVAR", "IVAR"} & told and int(np.prod(hdu.shape, dtype=object)) == np.prod(shape):
+        there = hdu.is_image and {"INVVAR", "IVAR"} & _kinds(hdu)
+        if there and int(np.prod(hdu.shape, dtype=object)) == np.prod(shape):
             return np.asarray(hdu.data, np.float32).reshape(shape)
     return None
 
@@ -236,14 +247,19 @@ def _image(
     images = [index for index, hdu in zip(range(_MOST_HDUS), hdus, strict=False) if hdu.is_image and len(hdu.shape) > 1]
     if not images:
         raise BadFileError(path, "no image in this FITS file", "give an image of the galaxy in bands g, r, z")
-    hdu = hdus[images[0]]
+    light = [index for index in images if not _kinds(hdus[index]) & _BESIDE_LIGHT]
+    if not light:
+        kind = min(_kinds(hdus[images[0]]) & _BESIDE_LIGHT)
+        raise BadFileError(path, f"HDU {images[0]} is said to be {kind}, and no image is of light", "give the image")
+    taken = light[0]
+    hdu = hdus[taken]
     shape = hdu.shape
     n_values = int(np.prod(shape, dtype=object))
     if not n_values:
-        raise BadFileError(path, f"HDU {images[0]} has an image of shape {shape}", "download it again")
+        raise BadFileError(path, f"HDU {taken} has an image of shape {shape}", "download it again")
     if n_values > max_values:
         raise BadFileError(path, f"an image of {n_values:,} values, more than {max_values:,}", _TOO_LARGE)
-    at = hdus.fileinfo(images[0])
+    at = hdus.fileinfo(taken)
     packed = isinstance(hdu, fits.CompImageHDU)
     if at["datLoc"] + (at["datSpan"] if packed else n_values * abs(hdu.header["BITPIX"]) // 8) > n_bytes:
         raise BadFileError(path, "truncated FITS image", "download it again")
@@ -253,11 +269,32 @@ def _image(
         planes = planes[0]
     planes = planes[None] if planes.ndim == 2 else planes
     if planes.ndim != 3:
-        raise BadFileError(
-            path, f"HDU {images[0]} has an image of shape {shape}, not (bands, H, W)", "cut it out first"
-        )
-    notes = [f"{len(images)} images in the file: that of HDU {images[0]} is taken"] if len(images) > 1 else []
-    return planes, header, notes
+        raise BadFileError(path, f"HDU {taken} has an image of shape {shape}, not (bands, H, W)", "cut it out first")
+    notes = [f"{len(images)} images in the file: that of HDU {taken} is taken"] if len(images) > 1 else []
+    planes, told = _without_marks(planes)
+    return planes, header, [*notes, *told]
+
+
+def _kinds(hdu: Any) -> set[str]:
+    """Return the words with which an HDU says what kind of image it holds."""
+    told = " ".join(str(name) for name in (hdu.name, hdu.header.get("IMTYPE"), hdu.header.get("IMAGETYP")))
+    return set(re.split(r"[^A-Z]+", told.upper()))
+
+
+def _without_marks(planes: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[str]]:
+    """Make NaN of numbers that stand for missing values: one such as -9999 far below all others, and 1e30."""
+    notes = []
+    with np.errstate(invalid="ignore"):
+        missing = np.isfinite(planes) & (np.abs(planes) >= _BEYOND_ALL)
+        if missing.any():
+            notes.append(f"{np.count_nonzero(missing):,} values beyond {_BEYOND_ALL:g} taken as missing")
+            planes = np.where(missing, np.float32(np.nan), planes)
+        lowest = float(np.min(planes, initial=0, where=np.isfinite(planes)))
+        if lowest in _SENTINELS and not ((planes > lowest) & (planes < lowest / 2)).any():
+            missing = planes == np.float32(lowest)
+            notes.append(f"{np.count_nonzero(missing):,} values of {lowest:g} taken as missing")
+            planes = np.where(missing, np.float32(np.nan), planes)
+    return planes, notes
 
 
 def _with_first(header: fits.Header, first: fits.Header) -> fits.Header:
@@ -302,8 +339,8 @@ def _card_scale(header: fits.Header, placement: Placement | None) -> tuple[float
         scale = float(header["PIXSCALE"])
     except (TypeError, ValueError):
         scale = np.nan
-    if not (np.isfinite(scale) and scale > 0):
-        return np.nan, [f"PIXSCALE {header['PIXSCALE']!r} is no scale, so it is left out"]
+    if not PIXSCALES[0] <= scale <= PIXSCALES[1]:
+        return np.nan, [f"PIXSCALE {header['PIXSCALE']!r} is no scale in arcsec, so it is left out"]
     if placement is not None and abs(placement.grid.pixscale / scale - 1) > 0.01:
         by_wcs = f"{placement.grid.pixscale:.4g}"
         return scale, [f"PIXSCALE {scale:g} is not that of the WCS, {by_wcs}: the WCS is taken"]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.io import fits
 
@@ -44,6 +45,12 @@ _NULLABLE = {
 _MISSING = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "n/a", "<NA>", "--")
 """Of numbers; identifiers are never missing but where they are empty."""
 _SNIFFED_ROWS = 30
+_UNIT_WORDS = {
+    "deg", "degs", "degree", "degrees", "arcsec", "arcmin", "arcsec/pix", "arcsec/pixel", "rad", "radian", "radians",
+    "h", "hr", "hour", "hours", "hourangle", "h:m:s", '"h:m:s"', "d:m:s", '"d:m:s"', "hms", "dms", "mag", "pc", "kpc",
+    "mpc", "km/s", "pix", "px", "pixel",
+}  # fmt: skip
+"""What a line of units below the header holds, in small letters."""
 _BOMB_RATIO, _BOMB_BYTES = 200, 100_000_000
 
 
@@ -54,6 +61,7 @@ class _Text:
     lines: str
     separator: str
     columns: list[str]
+    units: dict[str, str]
 
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -70,7 +78,8 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     -------
     pandas.DataFrame
         Identifiers (`zoobot_3d.schema.is_identifier`) of delimited text are text as written. Whole numbers keep their
-        digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column;
+        digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column,
+        and those of a line of units below the header of delimited text, whose comments and empty rows are left out;
         ``attrs["delimited"]`` is set for delimited text, where nothing says what is text and what a number.
 
     Raises
@@ -92,8 +101,9 @@ def table_columns(path: str | os.PathLike[str]) -> list[str]:
     path = Path(path)
     kind, content = _kind(path)
     if kind == "parquet":
-        names = _guarded(path, lambda: list(pq.read_schema(path).names))
-        return [name for name in names if not name.startswith("__index_level_")]
+        schema = _guarded(path, lambda: pq.read_schema(path))
+        masks = _mask_columns(schema).values()
+        return [name for name in schema.names if not name.startswith("__index_level_") and name not in masks]
     if kind == "fits":
         return _guarded(path, lambda: _fits_table(path, content, None, names_only=True))
     if kind == "text":
@@ -241,7 +251,38 @@ def _text(path: Path, content: bytes | None) -> _Text:
     if len(columns) == 1 and path.name.lower().endswith((".parquet", ".pq", ".fits", ".fit", ".fits.gz")):
         raise BadFileError(path, "text, not the kind of table that its name says", "make or fetch it again")
     _check_columns(path, columns)
-    return _Text(body, separator, columns)
+    body, units = _without_units(body, separator, columns)
+    return _Text(_without_comments(path, body, separator, len(columns)), separator, columns, units)
+
+
+def _without_units(body: str, separator: str, columns: list[str]) -> tuple[str, dict[str, str]]:
+    """Take off lines of units and of dashes below the header, as VizieR and spreadsheets write them."""
+    header, *lines = body.split("\n", 3)
+    fields = [[field.strip().lower() for field in _fields(line, separator)] for line in lines[:2]]
+    ruled = next((index for index, line in enumerate(fields) if any(line) and not "".join(line).strip("-")), None)
+    if ruled is None:
+        words = {field for field in fields[0] if field} if fields else set()
+        if not words or not words <= _UNIT_WORDS:
+            return body, {}
+    units, taken = (fields[0], 1) if ruled is None else (fields[0] if ruled == 1 else [], ruled + 1)
+    told = {name: unit for name, unit in zip(columns, units, strict=False) if unit in _UNIT_WORDS}
+    return "\n".join([header, *lines[taken:]]), told
+
+
+def _without_comments(path: Path, body: str, separator: str, n_columns: int) -> str:
+    """Take off comments below the header, and rows of nothing but separators, as spreadsheets leave them."""
+    blank = re.compile(rf'[\s"{re.escape(separator)}]+')
+    if "\n#" not in body and not re.search(rf'\n[ "\t]*{re.escape(separator)}[\s"{re.escape(separator)}]*(\n|$)', body):
+        return body
+    header, *lines = body.split("\n")
+    comments = [line for line in lines if line.startswith("#")]
+    if 2 * len(comments) > len(lines):  # names that begin so
+        comments = []
+    if rows := sum(len(_fields(line, separator)) == n_columns > 1 for line in comments):
+        warnings.warn(f"{path}: {rows} rows that begin with # are left out, as comments", stacklevel=2)
+    left_out = set(comments)
+    kept = [line for line in lines if line not in left_out and not blank.fullmatch(line)]
+    return "\n".join([header, *kept]) + "\n"
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
@@ -312,6 +353,8 @@ def _read_text(path: Path, text: _Text, columns: list[str] | None) -> pd.DataFra
         raise BadFileError(path, f"cannot be read as a table ({' '.join(str(error).split())[:200]})") from None
     for name in set(as_text) & set(frame.columns):
         frame[name] = frame[name].fillna("").str.strip()
+    if text.units:
+        frame.attrs["units"] = {name: unit for name, unit in text.units.items() if name in frame}
     return frame
 
 
@@ -319,7 +362,12 @@ def _read_text(path: Path, text: _Text, columns: list[str] | None) -> pd.DataFra
 
 
 def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
-    table = pq.read_table(path, columns=columns, partitioning=None)
+    masks = _mask_columns(pq.read_schema(path))
+    asked = None if columns is None else [*columns, *(masks[name] for name in columns if name in masks)]
+    table = pq.read_table(path, columns=asked, partitioning=None)
+    for name in [name for name in masks if name in table.column_names]:
+        known = pc.if_else(table[masks[name]], pa.scalar(None, table[name].type), table[name])
+        table = table.set_column(table.column_names.index(name), name, known).drop_columns([masks[name]])
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):  # categories of Pandas: no other value could be filled in
             table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
@@ -329,6 +377,14 @@ def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
     if units := _units_of_astropy(table.schema.metadata or {}):
         frame.attrs["units"] = units
     return frame
+
+
+def _mask_columns(schema: pa.Schema) -> dict[str, str]:
+    """Return the columns that Astropy keeps beside those with masked values: of ``ra`` it is ``ra.mask``."""
+    if b"table_meta_yaml" not in (schema.metadata or {}):
+        return {}
+    masks = {field.name for field in schema if pa.types.is_boolean(field.type)}
+    return {name: f"{name}.mask" for name in schema.names if f"{name}.mask" in masks}
 
 
 def _units_of_astropy(notes: Mapping[bytes, bytes]) -> dict[str, str]:

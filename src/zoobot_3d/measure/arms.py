@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zoobot_3d.errors import GridError
 from zoobot_3d.measure.disk import FACE_ON, Disk
 from zoobot_3d.measure.flags import bits
+from zoobot_3d.measure.maps import check_fractions
 from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, polar_map, trace_ridges
 from zoobot_3d.measure.spirals import Spiral, fit_spiral
 from zoobot_3d.sky.grid import PixelGrid
@@ -183,11 +184,12 @@ def measure_arms(
     Raises
     ------
     GridError
-        If the mask does not have the shape of its grid.
+        If the mask does not have the shape of its grid, or its values are no fractions.
     """
     array = np.asarray(mask, np.float32)
     if array.shape != grid.shape:
         raise GridError(f"a mask of shape {array.shape} does not lie on a grid of {grid.shape}")
+    check_fractions(array)
     field = np.isfinite(array)
     known = np.where(field, array, np.float32(0))
     at = grid.reference_pixel if centre is None else centre

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zoobot_3d.errors import GridError
 from zoobot_3d.measure.disk import Disk
 from zoobot_3d.measure.flags import bits
+from zoobot_3d.measure.maps import check_fractions
 from zoobot_3d.sky.grid import PixelGrid
 
 __all__ = ["BAR_LEVEL", "FAINTEST", "LEAST_PEAK", "Bar", "measure_bar"]
@@ -160,7 +161,7 @@ def measure_bar(
     Raises
     ------
     GridError
-        If the mask does not have the shape of its grid.
+        If the mask does not have the shape of its grid, or its values are no fractions.
     """
     known, field = _checked(mask, grid)
     centre = grid.reference_pixel if centre is None else centre
@@ -212,6 +213,7 @@ def _checked(mask: NDArray[np.floating], grid: PixelGrid) -> tuple[NDArray[np.fl
     array = np.asarray(mask, np.float32)
     if array.shape != grid.shape:
         raise GridError(f"a mask of shape {array.shape} does not lie on a grid of {grid.shape}")
+    check_fractions(array)
     field = np.isfinite(array)
     return np.where(field, array, np.float32(0)), field
 

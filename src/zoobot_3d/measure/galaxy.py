@@ -7,22 +7,36 @@ from dataclasses import dataclass
 from typing import Any
 
 import astropy.cosmology
+import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 
-from zoobot_3d.errors import ConfigError
+from zoobot_3d.errors import ConfigError, GridError
 from zoobot_3d.measure.arms import Arms, measure_arms
 from zoobot_3d.measure.bars import Bar, measure_bar
 from zoobot_3d.measure.disk import STEEPEST, Disk, Isophotes, disk_of_light
 from zoobot_3d.measure.flags import bits
+from zoobot_3d.measure.maps import planes_of_fractions, planes_on
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["COSMOLOGIES", "Given", "Measurement", "kpc_per_arcsec", "measure_masks"]
+__all__ = [
+    "COSMOLOGIES",
+    "HIGHEST_REDSHIFT",
+    "Given",
+    "Measurement",
+    "is_position_angle",
+    "kpc_per_arcsec",
+    "measure_masks",
+]
 
 COSMOLOGIES: tuple[str, ...] = tuple(astropy.cosmology.realizations.available)
 """Cosmologies by name, as `astropy.cosmology` has them."""
 
+HIGHEST_REDSHIFT = 10.0
+"""No galaxy whose arms are seen is beyond; numbers above are velocities or marks of missing ones."""
+
 _INCLINED, _UNSURE = 70.0, 10.0  # deg
+_NO_ANGLE = -99.0
 
 
 @dataclass(frozen=True)
@@ -32,21 +46,48 @@ class Given:
     Attributes
     ----------
     redshift : float
-        For lengths in kpc.
+        For lengths in kpc; a number that is none, 0 or less or above `HIGHEST_REDSHIFT`, counts as not known.
     inclination, pa : float
-        Of the disk, deg; position angle of the major axis north through east.
+        Of the disk, deg; position angle of the major axis north through east. Numbers beyond 0-90 and -360 to 360 count
+        as not known, and so does -99, which stands for a missing number in catalogues.
+
+    Raises
+    ------
+    ConfigError
+        If one is no number. Those of `astropy.units` are converted, if they are of the right kind.
     """
 
     redshift: float = np.nan
     inclination: float = np.nan
     pa: float = np.nan
 
+    def __post_init__(self) -> None:
+        """Make every field a plain number of its unit."""
+        for name, unit in (("redshift", ""), ("inclination", "deg"), ("pa", "deg")):
+            object.__setattr__(self, name, _number(name, getattr(self, name), unit))
+
     @property
     def disk(self) -> Disk | None:
         """The disk, its inclination at most `STEEPEST`; None if one of its numbers is missing or impossible."""
-        if not (np.isfinite(self.pa) and 0 <= self.inclination <= 90):
+        if not (is_position_angle(self.pa) and 0 <= self.inclination <= 90):
             return None
         return Disk(min(self.inclination, STEEPEST), self.pa % 180)
+
+
+def _number(name: str, value: Any, unit: str) -> float:
+    """Return a number in a unit, of a number or of a quantity of Astropy."""
+    needed = f"a number{f' in {unit}' if unit else ''}, or NaN where it is not known"
+    if value is None or isinstance(value, (str, bytes, bool)):
+        raise ConfigError(f"{name} is {value!r}; give {needed}")
+    try:
+        return float(u.Quantity(value, u.Unit(unit) if not hasattr(value, "unit") else None).to_value(unit))
+    except (TypeError, ValueError, u.UnitsError):
+        raise ConfigError(f"{name} is {value!r}; give {needed}") from None
+
+
+def is_position_angle(pa: float) -> bool:
+    """Tell whether a number of degrees is a position angle, and no mark of a missing one such as -99 or -999."""
+    return bool(-360 <= pa <= 360) and pa != _NO_ANGLE
 
 
 @dataclass(frozen=True)
@@ -106,7 +147,7 @@ class Measurement:
 
 
 def kpc_per_arcsec(redshift: float, cosmology: str = "Planck18") -> float:
-    """Return the proper length of an arcsec, kpc; NaN unless the redshift is above 0.
+    """Return the proper length of an arcsec, kpc; NaN unless the redshift is above 0 and up to `HIGHEST_REDSHIFT`.
 
     Raises
     ------
@@ -115,7 +156,7 @@ def kpc_per_arcsec(redshift: float, cosmology: str = "Planck18") -> float:
     """
     if cosmology not in COSMOLOGIES:
         raise ConfigError(f"no cosmology {cosmology!r}; choose from {', '.join(COSMOLOGIES)}")
-    if not (np.isfinite(redshift) and redshift > 0):
+    if not 0 < redshift <= HIGHEST_REDSHIFT:
         return np.nan
     model = getattr(astropy.cosmology, cosmology)
     return float(model.kpc_proper_per_arcmin(redshift).value) / 60
@@ -137,7 +178,7 @@ def measure_masks(
     Parameters
     ----------
     masks : numpy.ndarray
-        (2, H, W) fractions of volunteers, spiral then bar, row 0 north; NaN outside the field.
+        (2, H, W) fractions of volunteers in 0-1, spiral then bar, row 0 north; NaN, or masked, outside the field.
     grid : PixelGrid
         Their pixels.
     image : numpy.ndarray, optional
@@ -161,10 +202,19 @@ def measure_masks(
     Raises
     ------
     GridError
-        If the masks do not have the shape of the grid.
+        If masks, image, standard deviations or members do not have the shape of the grid, masks are no fractions, or
+        the centre is no position.
     ConfigError
         If there is no such cosmology.
     """
+    masks = planes_of_fractions(masks, grid)
+    members = [planes_of_fractions(member, grid, "members") for member in members]
+    if sigma is not None:
+        sigma = planes_on(sigma, grid, "sigma")
+    if image is not None and np.shape(image)[:2] != grid.shape:
+        raise GridError(f"an image of shape {np.shape(image)} does not lie on a grid of {grid.shape}")
+    if centre is not None and not (np.shape(centre) == (2,) and np.isfinite(np.asarray(centre, float)).all()):
+        raise GridError(f"centre is {centre!r}; give (x, y) in pixels")
     known = given or Given()
     scale = kpc_per_arcsec(known.redshift, cosmology)
     isophotes = None if image is None else disk_of_light(image, centre or grid.reference_pixel)

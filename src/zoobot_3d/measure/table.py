@@ -37,7 +37,7 @@ from zoobot_3d.measure.columns import (
     write_measurements,
 )
 from zoobot_3d.measure.flags import bits, decode_flags
-from zoobot_3d.measure.galaxy import COSMOLOGIES, Given, measure_masks
+from zoobot_3d.measure.galaxy import COSMOLOGIES, HIGHEST_REDSHIFT, Given, is_position_angle, measure_masks
 from zoobot_3d.measure.light_rows import files_of_light, light_rows, lightless
 from zoobot_3d.measure.sources import GalaxyMasks, Source, list_masks, read_galaxies
 from zoobot_3d.schema import COL_FITS, COL_GZ3D
@@ -54,10 +54,11 @@ __all__ = [
 
 _KEY = "measured_with"
 _GIVEN = ("redshift", "inclination", "pa")
+_NOUNS = {"redshift": "redshift", "inclination": "inclination", "pa": "position angle"}
+_RADIANS_ROWS = 10  # fewer say nothing
 _UNITS = {"redshift": "", "inclination": "deg", "pa": "deg"}
 _REDSHIFTS = ("redshift", "z_spec", "zspec", "spec_z", "specz", "nsa_z", "z_best", "z_tonry", "z")
 """Columns of redshifts, in small letters, those that are preferred first; z beside g or r is a magnitude."""
-_HIGHEST_REDSHIFT = 10.0
 
 
 @dataclass(frozen=True)
@@ -320,9 +321,7 @@ def _with_given(
         for name, column in columns.items():
             values = pd.Series(quantity(table, column, _UNITS[name], file), index=rows)
             values = values[~rows.duplicated()].reindex(jobs["id"])
-            if name == "redshift" and (beyond := int((values > _HIGHEST_REDSHIFT).sum())):
-                notes.append(f"{beyond:,} numbers in column {column} are above {_HIGHEST_REDSHIFT:g}: no redshifts")
-                values = values.where(values <= _HIGHEST_REDSHIFT)
+            values = _possible(values, name, column, notes)
             jobs[name] = values.to_numpy(float)
             notes.append(f"{name} from column {column} of {file}: {int(values.notna().sum()):,} of {len(jobs):,}")
         table = table.set_axis(rows, axis=0).loc[~rows.duplicated()]
@@ -331,6 +330,26 @@ def _with_given(
     words = jobs[["id", "stamp", *_GIVEN, *(["light_stamp"] if options.light else [])]].itertuples(index=False)
     stamps = [hashlib.blake2b(repr(tuple(row)).encode(), digest_size=12).hexdigest() for row in words]
     return jobs.assign(stamp=stamps), tuple(notes)
+
+
+def _possible(values: pd.Series, name: str, column: str, notes: list[str]) -> pd.Series:
+    """Leave out numbers that cannot be what a column is for, and say how many."""
+    good = {
+        "redshift": (values > -0.1) & (values <= HIGHEST_REDSHIFT),
+        "inclination": (values >= 0) & (values <= 90),
+        "pa": values.map(is_position_angle),
+    }[name]
+    bad = values.notna() & ~good
+    if high := int((bad & (values > 0)).sum()):
+        limit = {"redshift": HIGHEST_REDSHIFT, "inclination": 90, "pa": 360}[name]
+        notes.append(f"{high:,} numbers in column {column} are above {limit:g}: no {_NOUNS[name]}s")
+    if low := int((bad & (values <= 0)).sum()):
+        example = values[bad & (values <= 0)].iloc[0]
+        notes.append(f"{low:,} numbers in column {column}, such as {example:g}, are no {_NOUNS[name]}s")
+    given = values[good]
+    if name == "inclination" and len(given) >= _RADIANS_ROWS and given.max() <= np.pi / 2:
+        notes.append(f"no number in column {column} is above {given.max():.2g}: are they radians? Taken as degrees")
+    return values.where(good)
 
 
 def _given_columns(table: pd.DataFrame, options: MeasureOptions) -> dict[str, str]:

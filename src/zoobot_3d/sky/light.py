@@ -38,6 +38,11 @@ _SPELLINGS = (
 )
 """What people write, and what Astropy reads."""
 
+_BAND_ZERO_POINT = re.compile(r"(MAGZ(ERO|P|PT)?|MAG_?ZP|PHOT_?ZP|ZP|ZPT|ZEROP(OINT)?)_?[UGRIZYJHK]")
+"""Cards of a zero point for each band."""
+_NO_BANDS = ("WAVE", "AWAV", "FREQ", "ENER", "WAVN", "VELO", "VRAD", "VOPT", "ZOPT", "STOKES")
+"""What ``CTYPE3`` says of planes that are no bands."""
+
 _AB = u.zero_point_flux(3631 * u.Jy)
 _NANOMAGGY_ZERO_POINT = 22.5
 
@@ -48,7 +53,7 @@ def bands_of(header: Header, n_planes: int) -> tuple[NDArray[np.float32], list[s
     Parameters
     ----------
     header : astropy.io.fits.Header
-        With ``BANDS``, such as ``grz``, or ``BAND0``, ``BAND1`` and so on.
+        With ``BANDS``, such as ``grz``, or ``BAND0``, ``BAND1`` and so on; or the same as ``FILTER``.
     n_planes : int
         Planes of the image.
 
@@ -72,7 +77,6 @@ def bands_of(header: Header, n_planes: int) -> tuple[NDArray[np.float32], list[s
         if n_planes != 3:
             raise BadPictureError(f"{n_planes} planes and no BANDS card; add one such as BANDS = 'griz'")
         return np.eye(3, dtype=np.float32), ["no BANDS card: planes taken as g, r, z"]
-    _check_bands(bands, n_planes)
     return _weights(bands)
 
 
@@ -106,7 +110,6 @@ def band_names(header: Header, n_planes: int) -> tuple[tuple[str, ...], list[str
         if n_planes != 3:
             raise BadPictureError(f"{n_planes} planes and no BANDS card; add one such as BANDS = 'griz'")
         return _PLACES, ["no BANDS card: planes taken as g, r, z"]
-    _check_bands(bands, n_planes)
     return tuple(bands), []
 
 
@@ -115,26 +118,60 @@ def _single_band(header: Header) -> str:
     return next((name for name in names if name), "")
 
 
-def _check_bands(bands: list[str], n_planes: int) -> None:
+def _check_bands(bands: list[str], n_planes: int, card: str) -> None:
     """Refuse what the planes cannot be."""
-    told = "".join(bands)
+    told = f"{card} {''.join(bands)!r}"
     if len(bands) != n_planes:
-        raise BadPictureError(f"BANDS {told!r} for {n_planes} planes; correct the card")
+        raise BadPictureError(f"{told} for {n_planes} planes; {'correct' if card == 'BANDS' else 'add'} the card BANDS")
     if unknown := [band for band in bands if band not in WAVELENGTHS]:
-        raise BadPictureError(f"BANDS {told!r}: {unknown[0]!r} is no known band; give bands of {''.join(WAVELENGTHS)}")
+        raise BadPictureError(f"{told}: {unknown[0]!r} is no known band; give BANDS of {''.join(WAVELENGTHS)}")
     if len(set(bands)) < len(bands):
-        raise BadPictureError(f"BANDS {told!r}: a band is there twice; correct the card")
+        raise BadPictureError(f"{told}: a band is there twice; correct the card")
 
 
 def _named_bands(header: Header, n_planes: int) -> list[str] | None:
-    """Read the bands; None if no card names them."""
-    said = str(header.get("BANDS", "")).strip().lower()
-    listed = [name for name in re.split(r"[\s,;|+-]+", said) if name]
-    joined = listed if len(listed) > 1 else list(said)
-    single = [str(header.get(f"BAND{index}", "")).strip().lower() for index in range(n_planes)]
-    if all(single) and joined and single != joined:
-        raise BadPictureError(f"BANDS is {said!r}, but BAND0 and so on are {', '.join(single)}; correct the header")
-    return joined or (single if all(single) else None)
+    """Read the bands from every card that names them, and check that they agree; None if there is none.
+
+    Raises
+    ------
+    BadPictureError
+        If they cannot be the bands of these planes.
+    """
+    found: dict[str, list[str]] = {}
+    for card in ("BANDS", "FILTERS", "FILTER", "BAND"):
+        if said := str(header.get(card, "")).strip().lower():
+            if found and card in ("FILTER", "BAND"):
+                break  # they may name the band that the file was sorted by
+            found[card] = _listed(said)
+    for card in ("BAND", "FILTER"):
+        first = 0 if f"{card}0" in header else 1
+        single = [str(header.get(f"{card}{first + index}", "")).strip().lower() for index in range(n_planes)]
+        if all(single):
+            found[f"{card}{first}"] = [_band(name) for name in single]
+    if not found:
+        if (kind := str(header.get("CTYPE3", "")).strip().upper()[:6]).startswith(_NO_BANDS):
+            raise BadPictureError(f"CTYPE3 is {kind!r}, so planes are no bands; add up a band, or name them in BANDS")
+        return None
+    (card, bands), *others = found.items()
+    _check_bands(bands, n_planes, card)
+    for other, names in others:
+        if names != bands:
+            told = ", ".join(names)
+            raise BadPictureError(f"{card} is {''.join(bands)!r}, but {other} and so on are {told}; correct the header")
+    return bands
+
+
+def _listed(said: str) -> list[str]:
+    """Take a list of bands apart: with marks or blanks between them, or a letter each."""
+    apart = r"[,;|+]" if re.search(r"[,;|+]", said) else r"[\s-]+"
+    names = [name for name in re.split(apart, said.strip("[]()")) if name.strip()]
+    return [_band(name) for name in names] if len(names) > 1 else list(said)
+
+
+def _band(name: str) -> str:
+    """Return the letter of a band as surveys write it, such as ``sdss_g``, ``r.MegaCam`` or ``z DECam``."""
+    letters = [word for word in re.split(r"[\s._'\"/-]+", name) if word in WAVELENGTHS or word == "ks"]
+    return letters[0][0] if len(letters) == 1 else name.strip()
 
 
 def _weights(bands: list[str]) -> tuple[NDArray[np.float32], list[str]]:
@@ -206,6 +243,8 @@ def nanomaggies_per_unit(header: Header, pixscale: float) -> tuple[float, list[s
 
 def _zero_point(header: Header) -> tuple[float, str]:
     """Read the zero point, in AB magnitudes, and its card; NaN and "" if there is none."""
+    if several := [card for card in header if _BAND_ZERO_POINT.fullmatch(card)]:
+        raise BadPictureError(f"zero points of single bands ({several[0]}) are not read; convert it to nanomaggies")
     found: dict[str, float] = {}
     for card in (*_ZERO_POINTS, "FLUXMAG0"):
         if (value := header.get(card)) is None or value == "":

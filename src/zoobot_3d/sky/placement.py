@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from zoobot_3d.errors import GridError
+from zoobot_3d.schema import PIXSCALES
 from zoobot_3d.sky.grid import TOLERANCE, PixelGrid, departure
 from zoobot_3d.sky.header import SkyImage
 
@@ -64,7 +65,8 @@ def place(wcs: WCS, shape: tuple[int, int]) -> Placement:
     ------
     GridError
         If the image has no such grid: positions are not finite, of an unknown frame, cannot be inverted, or cover more
-        than half the sky, or pixels are three times as long as wide.
+        than half the sky, or pixels are three times as long as wide or of a size that no image of a galaxy has, as
+        those of 1 deg of a header without a scale.
     """
     image = SkyImage(wcs, shape)
     lie = image.lie
@@ -72,7 +74,10 @@ def place(wcs: WCS, shape: tuple[int, int]) -> Placement:
         raise GridError("pixels are not square: {:.4g} by {:.4g} arcsec; reproject the image first".format(*lie.sides))
     grid = PixelGrid(image.shape, lie.pixscale, lie.ra, lie.dec)
     frame = image.coordinates()
-    if departure(grid, image) < TOLERANCE:
+    apart = departure(grid, image)
+    if not PIXSCALES[0] <= lie.pixscale <= PIXSCALES[1]:
+        raise GridError(f"pixels of {lie.pixscale:.4g} arcsec by the header's CDELT, PC or CD cards; correct them")
+    if apart < TOLERANCE:
         return Placement(grid, image, True, f"{frame[0]}: position converted to ICRS" if frame else "")
     pixels, sky = image.sample
     if not np.abs(image.to_pixel(*sky) - pixels).max() < TOLERANCE:

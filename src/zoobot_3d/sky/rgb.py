@@ -32,7 +32,8 @@ def rgb_from_grz(cube: NDArray[Any]) -> NDArray[np.uint8]:
     ----------
     cube : numpy.ndarray
         (3, H, W) nanomaggies, bands g, r, z, in **FITS row order** (row 0 south), as `astropy.io.fits` returns it. For
-        an array that is row 0 north already, as `zoobot_3d.io.read_cutout` returns it, pass ``cube[:, ::-1]``.
+        an array that is row 0 north already, as `zoobot_3d.io.read_cutout` returns it, pass ``cube[:, ::-1]``. What is
+        masked or NaN counts as 0.
 
     Returns
     -------
@@ -42,11 +43,13 @@ def rgb_from_grz(cube: NDArray[Any]) -> NDArray[np.uint8]:
     Raises
     ------
     BadPictureError
-        If the array is not (3, H, W).
+        If the array is not (3, H, W), or uint8, as pictures are.
     """
-    cube = np.asarray(cube)
+    cube = np.ma.filled(cube, np.nan) if np.ma.is_masked(cube) else np.asarray(cube)
     if cube.ndim != 3 or cube.shape[0] != 3:
         raise BadPictureError(f"expected (3, H, W) nanomaggies in bands g, r, z, got {cube.shape}")
+    if cube.dtype == np.uint8:
+        raise BadPictureError("expected nanomaggies, got uint8, the values of a picture; give the FITS image")
     zrg = np.clip(np.nan_to_num(cube[::-1, ::-1]), -_BRIGHTEST, _BRIGHTEST).astype(np.float32)
     low, high = _LIMITS
     rgb = np.arcsinh(zrg / _SCALES[:, None, None])
