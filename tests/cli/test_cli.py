@@ -159,3 +159,23 @@ def test_measure_refuses_a_wrong_name_or_table_before_it_predicts(tmp_path, monk
     assert cli.main(["measure", "pictures", "--out", "t.parquet", "--galaxies", "none.csv"]) == 2
     assert "none.csv" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(["a", "--out", ""], "--out"), (["a", "--out="], "--out"), (["", "--out", "m"], "an argument")],
+)
+def test_a_shell_variable_that_is_not_set_is_no_folder(tmp_path, monkeypatch, capsys, arguments, name):
+    # "" is the folder that one happens to be in: predictions were written there.
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", *arguments]) == 2
+    assert f"zoobot3d predict: {name} is empty; give a value" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scale", ["nan", "-1", "0", "1e9", "7.3e-5"])
+def test_a_scale_that_no_picture_has_is_refused(tmp_path, monkeypatch, capsys, scale):
+    monkeypatch.chdir(tmp_path)
+    io.write_png("a.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    assert cli.main(["predict", "a.png", "--out", "m", f"--pixscale={scale}"]) == 2
+    assert "give a positive number of arcsec per pixel, such as 0.262" in capsys.readouterr().err

@@ -7,10 +7,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.table import QTable
 from distributed import Client, LocalCluster
 
 from zoobot_3d import cli
 from zoobot_3d.catalog import pairs
+from zoobot_3d.catalog.positions import read_positions
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io import read_table
 from zoobot_3d.prepare import crossmatch as crossmatch_module
@@ -532,3 +534,22 @@ def test_not_a_hats_catalogue(hats, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             crossmatch(tmp_path / "g.csv", hats / "sky", tmp_path / "m.csv", engine="lsdb", progress=False, **option)
+
+
+def test_units_that_a_table_records_are_not_passed_on_beside_degrees(tmp_path):
+    ours = QTable({"id": ["a", "b"], "ra": [10.0, 12.0] * u.hourangle, "dec": [1.0, 2.0] * u.deg})
+    ours.write(tmp_path / "a.ecsv")
+    pd.DataFrame({"id": ["A"], "RA_C": [150.0], "DEC_C": [1.0]}).to_parquet(tmp_path / "b.parquet")
+    options = CrossmatchOptions(catalogue=SkyColumns("RA_C", "DEC_C"))
+    crossmatch_module.crossmatch(
+        tmp_path / "a.ecsv", tmp_path / "b.parquet", tmp_path / "x.parquet", options=options, progress=False
+    )
+    for name, expected in (("x", 150.0), ("x_unmatched_galaxies", 180.0)):
+        table = read_table(tmp_path / f"{name}.parquet")
+        assert read_positions(table, name=name).ra.tolist() == [expected]
+
+
+def test_a_column_whose_name_would_say_another_unit_than_degrees_is_refused():
+    with pytest.raises(ConfigError, match=r"'RA \(hours\)': positions are written in degrees, but its name says hours"):
+        CrossmatchOptions(galaxies=SkyColumns("RA (hours)", "Dec (deg)"))
+    CrossmatchOptions(galaxies=SkyColumns("RA (deg)", "Dec (deg)"))

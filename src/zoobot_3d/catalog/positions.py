@@ -256,7 +256,7 @@ class PositionReader:
             raise ConfigError(f"unknown unit {ra_unit!r} of right ascension; use deg or hour")
         require_columns(columns, (ra, dec), name)
         self.name, self.ra_name, self.dec_name, self.ra_unit = name, ra, dec, ra_unit
-        recorded = {column: (units or {}).get(column) or _unit_in_name(column) for column in (ra, dec)}
+        recorded = {column: (units or {}).get(column) or unit_in_name(column) for column in (ra, dec)}
         told = {column: _degrees_per_unit(text, column, name) for column, text in recorded.items() if text}
         self._factors = {ra: told.get(ra, DEG_PER_UNIT[ra_unit]), dec: told.get(dec, 1.0)}
         self._told = ra in told
@@ -389,7 +389,7 @@ class PositionReader:
             self._counts[what] = (before + rows, first)
 
 
-def _unit_in_name(column: str) -> str:
+def unit_in_name(column: str) -> str:
     """Return the unit that a header says itself: ``RA (hours)``, ``ra_rad``."""
     match = _UNIT_IN_NAME.search(column.strip().lower())
     return (match[1] or match[2]) if match else ""

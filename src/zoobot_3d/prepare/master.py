@@ -194,8 +194,10 @@ def _named(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
 def _placed(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
     """Read both positions of each row as degrees, NaN where they cannot be, and see that they are of one galaxy."""
     for ra, dec in ((COL_RA, COL_DEC), (COL_RA_MANGA, COL_DEC_MANGA)):
-        reader = PositionReader(name, frame.columns, ra=ra, dec=dec)
+        units = frame.attrs.get("units", {})
+        reader = PositionReader(name, frame.columns, ra=ra, dec=dec, units=units)
         frame[ra], frame[dec] = reader.read(frame[ra], frame[dec])
+        frame.attrs["units"] = units | {ra: "deg", dec: "deg"}
         reader.require_some()
         notes += reader.problems()
     far = _apart(frame) > _APART

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog.pairs import Catalogue, Pairs, TableCatalogue
-from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, RaUnit, require_columns
+from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, RaUnit, require_columns, unit_in_name
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import read_table, write_table
@@ -150,11 +150,17 @@ class CrossmatchOptions:
     keep_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a radius that cannot be meant."""
+        """Refuse a radius that cannot be meant, and columns whose name would say another unit than the output has."""
         if not 0 < self.radius <= _LARGEST_RADIUS:
             raise ConfigError(
                 f"radius {self.radius:g} arcsec is not within 0 to {_LARGEST_RADIUS:g}; matches need about 3"
             )
+        for name in (self.galaxies.ra, self.galaxies.dec, self.catalogue.ra, self.catalogue.dec):
+            unit = unit_in_name(name)
+            if unit and not unit.startswith(("deg", "°")):
+                raise ConfigError(
+                    f"column {name!r}: positions are written in degrees, but its name says {unit}; rename it"
+                )
 
 
 def crossmatch(
@@ -278,6 +284,7 @@ class _Galaxies:
         )
         frame[columns.ra], frame[columns.dec] = reader.read(frame[columns.ra], frame[columns.dec])
         reader.require_some()
+        frame.attrs["units"] = (units or {}) | dict.fromkeys((columns.ra, columns.dec), "deg")
         names, naming = _galaxy_names(frame, columns.name, name)
         renamed = _renamed(frame, wanted, options.suffix)
         usable = np.flatnonzero(frame[columns.ra].notna())
