@@ -38,7 +38,7 @@ _SPELLINGS = (
 )
 """What people write, and what Astropy reads."""
 
-_BAND_ZERO_POINT = re.compile(r"(MAGZ(ERO|P|PT)?|MAG_?ZP|PHOT_?ZP|ZP|ZPT|ZEROP(OINT)?)_?[UGRIZYJHK]")
+_BAND_ZERO_POINT = re.compile(r"(MAGZ(ERO|P|PT)?|MAG_?ZP|PHOT_?ZP|ZP|ZPT|ZEROP|ZEROPOINT)_?[UGRIZYJHK]")
 """Cards of a zero point for each band."""
 _NO_BANDS = ("WAVE", "AWAV", "FREQ", "ENER", "WAVN", "VELO", "VRAD", "VOPT", "ZOPT", "STOKES")
 """What ``CTYPE3`` says of planes that are no bands."""
