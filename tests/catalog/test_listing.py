@@ -190,6 +190,15 @@ def test_the_record_of_a_fetch_says_why_there_is_no_cutout_and_what_is_wrong_wit
     assert galaxies["file"][0] == str(tmp_path / "images/jpg/a.jpg")
 
 
+def test_scales_in_the_record_of_a_fetch_are_those_of_its_pictures(tmp_path):
+    # 212 px of 0.5 arcsec show the field of 424 px of 0.25; they were taken for 424 px of 0.5.
+    draw(tmp_path / "images" / "jpg" / "a.png")
+    record = {"id": ["a"], "status": ["good"], "layer": "ls-dr8", "warning": [""], "pixscale": [0.5], "size": [212]}
+    record["relative_desi_jpg_loc"] = ["images/jpg/a.png"]
+    pd.DataFrame(record).to_parquet(tmp_path / "images" / "fetched.parquet")
+    assert list_galaxies(tmp_path / "images" / "fetched.parquet")["pixscale"].tolist() == [0.25]
+
+
 def test_units_of_scales_are_honoured(tmp_path):
     table = Table({"id": ["a"], "file": ["a.jpg"], "pixscale": [0.005] * u.arcmin / u.pix})
     table.write(tmp_path / "c.ecsv")

@@ -212,6 +212,14 @@ def test_pixscale_is_measured_estimated_or_missing():
     assert found == pytest.approx([0.3, 0.18, 0.4, 0.1, np.nan], nan_ok=True)
 
 
+def test_units_of_radii_hold():
+    frame = pd.DataFrame({"petro_th50": [0.1], "petro_th90": [18.0]})
+    frame.attrs["units"] = {"petro_th50": "arcmin", "petro_th90": "arcsec"}
+    found = add_pixscale(frame)  # 0.04 x 6 arcsec, 0.02 x 18 arcsec: the smaller
+    assert found["est_dr5_pixscale"].tolist() == pytest.approx([0.24])
+    assert found.attrs["units"]["est_dr5_pixscale"] == "arcsec"
+
+
 def test_a_table_without_the_name_is_refused(root):
     frame = pd.DataFrame({"dr8_id": ["1_1"]})
     pd.DataFrame({"id": [1], "x": [2]}).to_csv(root / "t.csv", index=False)

@@ -2,9 +2,11 @@
 
 import json
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import QTable
 
 from zoobot_3d import cli, io
 from zoobot_3d.catalog.reading import list_galaxies
@@ -227,3 +229,13 @@ def test_arms_of_sparcfire_come_onto_the_pixels_of_the_network():
     arms, bars = gallery._arms_on(mask, Dataset())
     assert arms[:10, :10].min() > 0.99 and arms[12:].max() < 0.01 and arms[:, 12:].max() < 0.01
     assert arms.sum() * (424 * 0.75 / 32) ** 2 == pytest.approx(106**2, rel=0.02) and not bars.any()
+
+
+def test_references_are_converted_to_the_unit_of_the_measurements(tmp_path):
+    ours = QTable({"id": ["a", "b", "c"], "bar_length": [60.0, 30.0, 12.0] * u.arcsec})
+    theirs = QTable({"id": ["a", "b", "c"], "length": [1.0, 0.5, -9999] * u.arcmin, "length_err": [0.1, 0.2, 0.1]})
+    ours.write(tmp_path / "ours.ecsv")
+    theirs.write(tmp_path / "theirs.ecsv")
+    pairs = read_pairs(tmp_path / "ours.ecsv", tmp_path / "theirs.ecsv", "bar_length", "length").set_index("id")
+    assert pairs.loc[["a", "b", "c"], "theirs"].tolist() == pytest.approx([60, 30, np.nan], nan_ok=True)
+    assert pairs["ours"].tolist() == [60, 30, 12]

@@ -21,7 +21,7 @@ from zoobot_3d.catalog.positions import PositionReader, plain_name, position_col
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import TABLES, check_regular, is_mask_file, read_table, table_columns
-from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, PIXSCALES, id_column
+from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, GZ_FIELD_PX, PIXSCALES, id_column
 
 __all__ = [
     "CUBES",
@@ -46,6 +46,9 @@ _PATH_COLUMNS = (
     "img_path", "jpg", "jpg_path", "jpeg", "png", "png_path", "fits", "fits_path",
 )  # fmt: skip
 """Columns that name pictures, in small letters, those that are preferred first."""
+
+_FETCHED = ("status", "warning", "layer", COL_JPG)
+"""Columns of the record of fetched cutouts."""
 
 _UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".pdf", ".eps")
 
@@ -411,6 +414,8 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     pixscale, unscaled = (
         _scales(frame, scale, os.fspath(path)) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
     )
+    if {*_FETCHED, "pixscale", "size"} <= set(frame.columns):  # scales there are those of cutouts of `size` pixels
+        pixscale = pixscale * frame["size"].to_numpy(np.float64, na_value=np.nan) / GZ_FIELD_PX
     warning = ["; ".join(filter(None, both)) for both in zip(warning, unscaled, strict=True)]
     out: dict[str, Any] = {"id": ids, "path": paths, "file": [str(file or "") for file in files], "ra": ra, "dec": dec}
     out |= {"pixscale": pixscale, "warning": warning} | _said_of_cutouts(frame, warning)
@@ -421,7 +426,7 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
 
 def _said_of_cutouts(frame: pd.DataFrame, warnings: list[str]) -> dict[str, list[str]]:
     """Return what the record of fetched cutouts says of them: ``warning`` and ``problem`` of each row."""
-    if not {"status", "warning", "layer", COL_JPG} <= set(frame.columns):
+    if not set(_FETCHED) <= set(frame.columns):
         return {}
     told = zip(frame["warning"].fillna("").astype(str), warnings, strict=True)
     return {

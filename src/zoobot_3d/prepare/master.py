@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from zoobot_3d import io, schema
 from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, read_positions
+from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.catalog.reading import (
     SPLITS,
     assign_split,
@@ -151,7 +152,8 @@ def add_pixscale(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame : pandas.DataFrame
-        With ``est_dr5_pixscale``, or ``petro_th50`` and ``petro_th90``, or ``est_petro_th50`` (and ``_th90``), arcsec.
+        With ``est_dr5_pixscale``, or ``petro_th50`` and ``petro_th90``, or ``est_petro_th50`` (and ``_th90``), in
+        arcsec or the unit that ``attrs["units"]`` has.
 
     Returns
     -------
@@ -161,13 +163,15 @@ def add_pixscale(frame: pd.DataFrame) -> pd.DataFrame:
     scale = _numbers(frame, COL_PIXSCALE)
     for half, most in _RADII:
         scale = np.where(scale > 0, scale, gz_pixscale(_numbers(frame, half), _numbers(frame, most)))
-    return frame.assign(**{COL_PIXSCALE: scale})
+    found = frame.assign(**{COL_PIXSCALE: scale})
+    found.attrs["units"] = frame.attrs.get("units", {}) | {COL_PIXSCALE: "arcsec"}
+    return found
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
     if column not in frame:
         return np.full(len(frame), np.nan)
-    return pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return quantity(frame, column, "arcsec", "the catalogue")
 
 
 def _named(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:

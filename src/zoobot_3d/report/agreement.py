@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.io import read_table
 
@@ -19,6 +20,9 @@ __all__ = ["Agreement", "agreement", "read_pairs"]
 
 NAMES = ("id", "dr8_id", "name", "objid")
 """Columns that name galaxies, the first that a table has counts."""
+
+_MISSING = (-99, -999, -9999)
+"""What stands for a missing number in catalogues."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def read_pairs(
         Tables with a column that names galaxies: one of `NAMES`.
     column, reference_column : str
         What is compared. Standard errors are read from the columns of these names with ``_err``, if there are any.
+        Where both tables record a unit, the reference is converted; -99, -999 and -9999 there are no numbers.
 
     Returns
     -------
@@ -86,7 +91,8 @@ def read_pairs(
     CatalogError
         If a column is missing, a name is twice in a table, or the tables have no galaxy in common.
     """
-    ours, theirs = _columns(measured, column, "ours"), _columns(reference, reference_column, "theirs")
+    ours = _columns(measured, column, "ours")
+    theirs = _columns(reference, reference_column, "theirs", ours.attrs["unit"])
     pairs = theirs.merge(ours, on="id")
     if pairs.empty:
         raise CatalogError(
@@ -96,7 +102,7 @@ def read_pairs(
     return pairs[["id", "theirs", "theirs_err", "ours", "ours_err"]]
 
 
-def _columns(path: str | os.PathLike[str], column: str, label: str) -> pd.DataFrame:
+def _columns(path: str | os.PathLike[str], column: str, label: str, unit: str = "") -> pd.DataFrame:
     table = read_table(path)
     name = next((each for each in NAMES if each in table), None)
     if name is None or column not in table:
@@ -107,6 +113,16 @@ def _columns(path: str | os.PathLike[str], column: str, label: str) -> pd.DataFr
     names = table[name].astype(str).str.strip()
     if names.duplicated().any():
         raise CatalogError(f"{os.fspath(path)}: {names[names.duplicated()].iloc[0]} is there twice; keep one row each")
-    values = pd.to_numeric(table[column], errors="coerce")
-    errors = pd.to_numeric(table[f"{column}_err"], errors="coerce") if f"{column}_err" in table else np.nan
-    return pd.DataFrame({"id": names, label: values, f"{label}_err": errors})
+    recorded = table.attrs.get("units", {})
+
+    def numbers(name: str) -> pd.Series[float]:
+        if unit and recorded.get(name):
+            values = pd.Series(quantity(table, name, unit, os.fspath(path)), index=table.index)
+        else:
+            values = pd.to_numeric(table[name], errors="coerce").astype(float)
+        return values.mask(pd.to_numeric(table[name], errors="coerce").isin(_MISSING))
+
+    errors = numbers(f"{column}_err") if f"{column}_err" in table else np.nan
+    found = pd.DataFrame({"id": names, label: numbers(column), f"{label}_err": errors})
+    found.attrs["unit"] = str(recorded.get(column, ""))
+    return found
