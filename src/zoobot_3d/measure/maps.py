@@ -15,7 +15,7 @@ __all__ = ["check_fractions", "planes_of_fractions", "planes_on"]
 _OVERSHOOT = 1e-3  # of interpolated masks
 
 
-def check_fractions(array: NDArray[np.generic], name: str = "mask") -> None:
+def check_fractions(array: NDArray[Any], name: str = "mask") -> None:
     """Refuse maps whose values are not in 0-1, or NaN.
 
     Parameters
@@ -31,7 +31,7 @@ def check_fractions(array: NDArray[np.generic], name: str = "mask") -> None:
         Naming the smallest and the largest value.
     """
     real = array.dtype.kind == "f"
-    known = ~np.isnan(array) if real else np.True_
+    known: Any = ~np.isnan(array) if real else True
     low = float(np.min(array, initial=0, where=known))
     high = float(np.max(array, initial=0, where=known))
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
@@ -49,6 +49,7 @@ def planes_on(maps: Any, grid: PixelGrid, name: str) -> NDArray[np.floating]:
     """
     if not isinstance(grid, PixelGrid):
         raise GridError(f"expected a PixelGrid, got {type(grid).__name__}; give PixelGrid(shape, pixscale)")
+    array: NDArray[Any]
     array = np.ma.filled(np.ma.asarray(maps, np.float32), np.nan) if np.ma.isMA(maps) else np.asarray(maps)
     if array.shape != (2, *grid.shape) or array.dtype.kind not in "fiub":
         told = f"{array.dtype} of shape {array.shape}"
