@@ -1,13 +1,16 @@
-"""Bundles at work on arrays in memory: what a notebook calls. Knows nothing of catalogues or files of pictures."""
+"""Bundles at work on arrays in memory: what a notebook calls. Knows nothing of catalogues or files of pictures.
+
+The networks are asked in `zoobot_3d.infer.ensemble`; galaxies are found in pictures of any field in
+`zoobot_3d.infer.windows`.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,15 +18,15 @@ from numpy.typing import NDArray
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.infer.bundle import DEFAULT, Bundle, StoredBundle, open_bundle
-from zoobot_3d.infer.field import FIELDS, Field, Window, galaxy_window
+from zoobot_3d.infer.ensemble import Ensemble
+from zoobot_3d.infer.field import FIELDS, Field, galaxy_window
 from zoobot_3d.infer.members import Member
-from zoobot_3d.infer.picture import beyond_field, check_picture
-from zoobot_3d.infer.uncertainty import N_SYMMETRIES, Answer, Found, combine, over_symmetries
-from zoobot_3d.sky.grid import PixelGrid, resample
+from zoobot_3d.infer.picture import check_picture
+from zoobot_3d.infer.uncertainty import Found
+from zoobot_3d.infer.windows import over_windows
+from zoobot_3d.sky.grid import PixelGrid
 
 __all__ = ["Segmenter", "SegmenterSettings", "load_segmenter"]
-
-_ZOOMS = (0.8, 1.0, 1.25)  # windows of a picture of any field: about as far as the measured size scatters
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,10 @@ class Segmenter:
     @functools.cached_property
     def _members(self) -> list[Member]:
         return [Member.of(each, *self._asked) for each in self.bundles]
+
+    @property
+    def _ensemble(self) -> Ensemble:
+        return Ensemble(self._members, self.batch_size, self.tta)
 
     @property
     def engine(self) -> str:
@@ -267,48 +274,15 @@ class Segmenter:
         if uncertain:
             self.check_uncertainty()
         if field == "auto":
-            return [partial(_same, found) for found in self._over_windows(pictures, uncertain)]
-        return [partial(self._found, answers, grid, uncertain) for answers, grid in self._answers(pictures, uncertain)]
-
-    def _found(self, answers: list[Answer], grid: PixelGrid, uncertain: bool) -> Found:
-        """Combine the answers of all networks to one picture, on its pixels."""
-        apart = _mean_disagreement(answer.disagreement for answer in answers)
-        if len(answers) == 1 and not uncertain:
-            masks = resample(answers[0].mean, self.model_grid(grid), grid)
-            return Found(self._within_field(masks), None, apart)
-        pairs = zip(self._members, answers, strict=True)
-        mean, variance = combine(*zip(*[_moved(answer, each.grid(grid), grid) for each, answer in pairs], strict=True))
-        sigma = self._within_field(np.sqrt(variance)) if uncertain else None
-        return Found(self._within_field(mean), sigma, apart)
-
-    def _windows(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Window]]:
-        """Windows about each picture's galaxy, one by one of each size."""
-        return [[galaxy_window(picture, zoom) for picture in pictures] for zoom in (_ZOOMS if self.tta else (1.0,))]
-
-    def _over_windows(self, pictures: Sequence[NDArray[np.uint8]], uncertain: bool) -> Iterator[Found]:
-        """Yield what is found in each picture, over windows about its galaxy, on the picture's pixels."""
-        told: list[list[Found]] = [[] for _ in pictures]
-        for windows in self._windows(pictures):
-            cuts = [window.cut(picture) for window, picture in zip(windows, pictures, strict=True)]
-            for index, (window, found) in enumerate(zip(windows, self.find(cuts, uncertain=uncertain), strict=True)):
-                shape = pictures[index].shape[:2]
-                sigma = None if found.sigma is None else window.put_back(found.sigma**2, shape)
-                told[index].append(Found(window.put_back(found.masks, shape), sigma, found.disagreement))
-        for maps in told:
-            mean, variance = combine([found.masks for found in maps], owns=[found.sigma for found in maps])
-            apart = _mean_disagreement(found.disagreement for found in maps)
-            yield Found(mean, np.sqrt(variance) if uncertain else None, apart)
+            windowed = over_windows(pictures, partial(self.find, uncertain=uncertain), self.tta)
+            return [partial(_same, found) for found in windowed]
+        together = self._ensemble
+        return [partial(together.found, *answer, uncertain) for answer in together.answers(pictures, uncertain)]
 
     @property
     def field_fraction(self) -> float:
         """Linear fraction of a picture, about its middle, that the networks see; the largest of several."""
         return max(bundle.info.field_fraction for bundle in self.bundles)
-
-    def _within_field(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Put NaN where no network sees; in place, and returned."""
-        maps[:, beyond_field(maps.shape[1], self.field_fraction)] = np.nan
-        maps[:, :, beyond_field(maps.shape[2], self.field_fraction)] = np.nan
-        return maps
 
     def check_uncertainty(self) -> None:
         """Refuse to tell the uncertainty of a single answer that says nothing of it.
@@ -342,7 +316,7 @@ class Segmenter:
         ConfigError
             If there is one array for networks that see different grids, or not one for each.
         """
-        return self._on_first(views, uncertain=False)[0]
+        return self._ensemble.on_first(views, uncertain=False)[0]
 
     def fractions_with_uncertainty(
         self, views: NDArray[Any] | Sequence[NDArray[Any]]
@@ -360,7 +334,7 @@ class Segmenter:
             As in `fractions` and `check_uncertainty`.
         """
         self.check_uncertainty()
-        mean, variance = self._on_first(views, uncertain=True)
+        mean, variance = self._ensemble.on_first(views, uncertain=True)
         return mean, np.sqrt(variance)
 
     @property
@@ -395,66 +369,8 @@ class Segmenter:
             check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
         if field == "auto":
             pictures = [galaxy_window(picture).cut(picture) for picture in pictures]
-        told: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.vote_names}
-        for member in self._members:
-            if votes := member.bundle.info.votes:
-                fractions = np.concatenate(
-                    [np.zeros((0, len(votes)), np.float32), *self._vote_batches(member, pictures)]
-                )
-                for name, column in zip(votes, fractions.T, strict=True):
-                    told[f"{name}_fraction"].append(column)
-        return {name: np.mean(columns, axis=0) for name, columns in told.items()}
-
-    def _vote_batches(self, member: Member, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Yield the fractions (B, answers) of one network, a batch at a time."""
-        for start in range(0, len(pictures), self.batch_size):
-            chunk = pictures[start : start + self.batch_size]
-            views = np.stack([member.see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in chunk])
-            yield member.votes(views)
-
-    def _on_first(
-        self, views: NDArray[Any] | Sequence[NDArray[Any]], *, uncertain: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return mean and variance of what the networks say, on the pixels of the first; no variance unless asked."""
-        if isinstance(views, np.ndarray):
-            if len({member.view for member in self._members}) > 1:
-                raise ConfigError("the bundles differ in input size or field; give each its own views")
-            views = [views] * len(self._members)
-        elif len(views) != len(self._members):
-            raise ConfigError(f"{len(views)} arrays of views for {len(self._members)} bundles; give one for each")
-        answers = [self._ask(member, array, uncertain) for member, array in zip(self._members, views, strict=True)]
-        if len(answers) == 1 and not uncertain:
-            return answers[0].mean, np.zeros(0, np.float32)
-        target = self._members[0].view
-        moved = [_moved(answer, member.view, target) for member, answer in zip(self._members, answers, strict=True)]
-        return combine(*zip(*moved, strict=True))
-
-    def _ask(self, member: Member, views: NDArray[Any], uncertain: bool) -> Answer:
-        """Ask one network about views on its grid."""
-        batch = views.astype(np.float32, copy=False)
-        if not self.tta:
-            mean, own = member.predict(batch, uncertain)
-            return Answer(mean, own=own)
-        step = max(1, self.batch_size // N_SYMMETRIES)
-        parts = [
-            over_symmetries(lambda turned: member.predict(turned, uncertain), batch[start : start + step])
-            for start in range(0, len(batch), step)
-        ]
-        return Answer.join(parts)
-
-    def _answers(
-        self, pictures: Sequence[NDArray[np.uint8]], uncertain: bool
-    ) -> Iterator[tuple[list[Answer], PixelGrid]]:
-        """Yield every network's answer to each picture, on the network's grid, and the picture's grid."""
-        for start in range(0, len(pictures), self.batch_size):
-            chunk = pictures[start : start + self.batch_size]
-            grids = [PixelGrid(picture.shape[:2], 1.0) for picture in chunk]
-            answers = []
-            for member in self._members:
-                views = np.stack([member.see(picture, grid) for picture, grid in zip(chunk, grids, strict=True)])
-                answers.append(self._ask(member, views, uncertain))
-            for index, grid in enumerate(grids):
-                yield [answer.map(itemgetter(index)) for answer in answers], grid
+        told = self._ensemble.vote_fractions(pictures)
+        return {f"{name}_fraction": fractions for name, fractions in told.items()}
 
 
 def _same(found: Found) -> Found:
@@ -472,24 +388,6 @@ def _check_field(field: str) -> str:
     if field not in FIELDS:
         raise ConfigError(f"no field {field!r}; use one of {', '.join(FIELDS)}")
     return field
-
-
-def _mean_disagreement(told: Iterable[NDArray[Any] | None]) -> NDArray[Any] | None:
-    """Mean over networks or windows; None if none tells it."""
-    known = [each for each in told if each is not None]
-    return np.mean(known, axis=0) if known else None
-
-
-def _moved(answer: Answer, here: PixelGrid, there: PixelGrid) -> list[NDArray[np.float32] | None]:
-    """Move every map (..., S, S) of an answer to another grid; NaN outside."""
-    moved: list[NDArray[np.float32] | None] = []
-    for maps in (answer.mean, answer.spread, answer.own):
-        if maps is None:
-            moved.append(None)
-        else:
-            planes = resample(maps.reshape(-1, *here.shape), here, there, fill=np.nan)
-            moved.append(planes.reshape(*maps.shape[:-2], *there.shape))
-    return moved
 
 
 def load_segmenter(

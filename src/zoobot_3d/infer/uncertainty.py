@@ -8,13 +8,23 @@ knows nothing of bundles, pictures or files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["N_SYMMETRIES", "Answer", "Found", "combine", "disagreement", "over_symmetries", "symmetry", "undo_symmetry"]
+__all__ = [
+    "N_SYMMETRIES",
+    "Answer",
+    "Found",
+    "combine",
+    "disagreement",
+    "mean_disagreement",
+    "over_symmetries",
+    "symmetry",
+    "undo_symmetry",
+]
 
 N_SYMMETRIES = 8
 """Of the square: four quarter turns, each also mirrored."""
@@ -128,6 +138,12 @@ def disagreement(fractions: NDArray[Any]) -> NDArray[np.float64]:
     smaller, larger = np.minimum(masks, mean).sum(axes), np.maximum(masks, mean).sum(axes)
     apart: NDArray[np.float64] = np.where(larger > 0, 1 - smaller / np.where(larger > 0, larger, 1), 0.0)
     return apart
+
+
+def mean_disagreement(told: Iterable[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Mean of `disagreement` over networks or windows, of those that tell it; None if none does."""
+    known = [each for each in told if each is not None]
+    return np.mean(known, axis=0) if known else None
 
 
 def _turned_back(maps: NDArray[Any]) -> NDArray[Any]:
