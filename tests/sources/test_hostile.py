@@ -11,7 +11,8 @@ from zoobot_3d.marks.gz3d import read_gz3d
 from zoobot_3d.simulate.faulty_server import LoopbackServer, Response
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.gz3d_archive import fetch_gz3d, list_gz3d
-from zoobot_3d.sources.http import Client, Patience, _check_redirect
+from zoobot_3d.sources.http import Client, Patience
+from zoobot_3d.sources.mirrors import check_redirect
 
 QUICK = FetchOptions(rate=0, first_wait=0.001, attempts=2)
 
@@ -114,7 +115,7 @@ def test_redirects_within_a_host_and_to_mirrors():
     import httpx
 
     def asked(first, here):
-        _check_redirect(httpx.Request("GET", here, extensions={"zoobot_3d_first": httpx.URL(first)}))
+        check_redirect(httpx.Request("GET", here, extensions={"zoobot_3d_first": httpx.URL(first)}))
 
     asked("http://data.sdss.org/a", "https://dr17.sdss.org/a")
     asked("https://www.legacysurvey.org/a", "https://portal.nersc.gov/a")

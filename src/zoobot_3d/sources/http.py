@@ -1,54 +1,40 @@
 """One polite HTTP client for every archive: few connections, a steady rate, patience, and whole files only.
 
 It knows HTTP and files; it must not know which service it talks to or what a file means: a caller says what a good
-answer is (size, checksum, content type, a ``check``), and an answer that is not good is asked for again.
+answer is (size, checksum, content type, a ``check``), and an answer that is not good is asked for again. How often is
+in `zoobot_3d.sources.patience`, what all requests to a host share in `zoobot_3d.sources.host`, where an answer may lead
+in `zoobot_3d.sources.mirrors`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from zoobot_3d import __version__
-from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
+from zoobot_3d.errors import BadFileError, ConfigError, FetchError
+from zoobot_3d.sources.headers import chunks, form_headers, is_packed, retry_after, version
 from zoobot_3d.sources.host import Host
+from zoobot_3d.sources.mirrors import FIRST, check_redirect
 from zoobot_3d.sources.partial_file import PartialFile
+from zoobot_3d.sources.patience import TRANSIENT, Patience, Retries, TryAgain, judged
 
-__all__ = ["DEFAULT_USER_AGENT", "Client", "Downloaded"]
+__all__ = ["DEFAULT_USER_AGENT", "LONGEST_PAUSE", "Client", "Downloaded", "Patience"]
 
 DEFAULT_USER_AGENT = f"zoobot-3d/{__version__} (spiral arms and bars from Galaxy Zoo: 3D; python-httpx)"
 """How archives see this project in their logs."""
 
 LONGEST_PAUSE = 3600.0
 """Seconds: a Retry-After beyond it is cut to it, so that a mistaken header does not stop a job for days."""
-
-MIRRORS = ("sdss.org", "legacysurvey.org", "nersc.gov", "zenodo.org", "galaxyzoo.org", "datacentral.org.au")
-"""Hosts of the archives: a service may lead to these, over https, and to no others but itself."""
-
-_FIRST = "zoobot_3d_first"  # extension of a request: the address that was asked for
-
-_TRANSIENT = (408, 425, 429)
-"""Client errors that another try can mend (RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4); so can every 5xx."""
-
-_T = TypeVar("_T")
-
-
-class _TryAgain(Exception):
-    """An attempt failed in a way that another may not; its text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -74,37 +60,6 @@ class Downloaded:
     sha256: str
     attempts: int
     resumed: bool
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a client waits, and how often it tries.
-
-    Attributes
-    ----------
-    attempts : int
-        Times a request is tried, in all.
-    timeout : float
-        Seconds without a byte after which a connection is given up.
-    connect : float
-        Seconds for a connection to come about.
-    first_wait, longest_wait : float
-        Seconds before the second attempt, doubled before each further one up to the longest; each wait is cut by a
-        random share of up to a half, so that clients that failed together do not come back together.
-    grace, slowest : float
-        A body may take ``grace`` seconds, and a second more for every ``slowest`` bytes that came.
-    most_bytes : float
-        Largest body, where the size is not known beforehand.
-    """
-
-    attempts: int = 6
-    timeout: float = 60.0
-    connect: float = 10.0
-    first_wait: float = 1.0
-    longest_wait: float = 120.0
-    grace: float = 30.0
-    slowest: float = 2000.0
-    most_bytes: float = 400e6
 
 
 class Client:
@@ -150,9 +105,8 @@ class Client:
                 "connections, attempts and timeout 0"
             )
         self.connections, self.rate, self.attempts, self.first_wait = connections, rate, attempts, first_wait
-        self._timeout, self._clock, self._sleep = timeout, clock, sleep
-        self._random = random.Random(seed)
-        self._exponential = wait_exponential(multiplier=first_wait, max=patience.longest_wait)
+        self._clock, self._sleep = clock, sleep
+        self._retries = Retries(patience, seed, sleep)
         self._hosts: dict[str, Host] = {}
         self._hosts_lock = threading.Lock()
         self._http = httpx.Client(
@@ -161,7 +115,7 @@ class Client:
             timeout=httpx.Timeout(timeout, connect=min(patience.connect, timeout), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
             follow_redirects=True,
-            event_hooks={"request": [_check_redirect]},
+            event_hooks={"request": [check_redirect]},
         )
 
     def __enter__(self) -> Self:
@@ -244,11 +198,11 @@ class Client:
             with self._answer(target, {}, content_type, form) as response:
                 body = b"".join(self._body(response, None))  # httpx has checked it against Content-Length
             if check is not None:
-                with _judged():
+                with judged():
                     check(body)
             return body
 
-        return self._retry(target, attempt)[0]
+        return self._retries.run(target, attempt)[0]
 
     def download(
         self,
@@ -298,10 +252,10 @@ class Client:
 
                 def attempt() -> tuple[bool, str]:
                     resumed = self._fill(part, target, content_type, size)
-                    with _judged():
+                    with judged():
                         return resumed, part.verify(size, checksum, check)
 
-                (resumed, sha256), attempts = self._retry(target, attempt)
+                (resumed, sha256), attempts = self._retries.run(target, attempt)
                 part.finish(path)
                 return Downloaded(path, part.size, sha256, attempts, resumed)
         except OSError as error:
@@ -311,7 +265,7 @@ class Client:
         """Yield what comes, as long as it is not too much and not too slow."""
         patience, start, got = self.patience, self._clock(), 0
         most = patience.most_bytes if size is None else float(size)
-        for chunk in _chunks(response):
+        for chunk in chunks(response):
             got += len(chunk)
             if got > most:
                 what = f"sends more than the {most:,.0f} bytes that it should"
@@ -331,22 +285,22 @@ class Client:
                 if span == f"bytes */{offset}":
                     return True  # nothing was missing: the process was killed before the last step
                 part.begin()
-                raise _TryAgain("the part downloaded before does not fit the file there")
+                raise TryAgain("the part downloaded before does not fit the file there")
             if response.status_code == 206:
-                same = _version(response) in ("", part.version) and not _is_packed(response)
+                same = version(response) in ("", part.version) and not is_packed(response)
                 if not same or not span.startswith(f"bytes {offset}-"):
                     part.begin()
-                    raise _TryAgain(f"answered with another part ({span or 'unnamed'}) than the one asked for")
+                    raise TryAgain(f"answered with another part ({span or 'unnamed'}) than the one asked for")
                 total = span.rpartition("/")[2]
             else:
-                part.begin(_version(response))
-                total = "" if _is_packed(response) else response.headers.get("Content-Length", "")
+                part.begin(version(response))
+                total = "" if is_packed(response) else response.headers.get("Content-Length", "")
             for chunk in self._body(response, size):
                 part.write(chunk)
         if total.isdigit() and (found := part.size) != int(total):
             if found > int(total):
                 part.begin()  # too short can be completed; too long cannot
-            raise _TryAgain(f"ended after {found} of {total} bytes")
+            raise TryAgain(f"ended after {found} of {total} bytes")
         return response.status_code == 206
 
     @contextlib.contextmanager
@@ -362,50 +316,24 @@ class Client:
             host = self._hosts.setdefault(
                 url.netloc.decode(), Host(self.connections, self.rate, self._clock, self._sleep)
             )
-        form_headers = _form_headers(form) if form else {}
-        request: dict[str, Any] = {"headers": {**headers, **form_headers}, "extensions": {_FIRST: url}, **(form or {})}
+        every = {**headers, **(form_headers(form) if form else {})}
+        request: dict[str, Any] = {"headers": every, "extensions": {FIRST: url}, **(form or {})}
         with host.turn(), self._http.stream("GET" if form is None else "POST", url, **request) as response:
             status = response.status_code
             if status != 200 and not (headers and status in (206, 416)):
                 reason = f"answered {status} {response.reason_phrase}"
                 if status in (429, 503):
-                    asked = _retry_after(response)
+                    asked = retry_after(response)
                     host.hold(self.first_wait if asked is None else min(asked, LONGEST_PAUSE))
-                if status in _TRANSIENT or status >= 500:
-                    raise _TryAgain(reason)
+                if status in TRANSIENT or status >= 500:
+                    raise TryAgain(reason)
                 raise FetchError(
                     str(url), reason, "check the address, and that the service has it and lets you have it"
                 )
             sent = response.headers.get("Content-Type", "")
             if content_type and status != 416 and not sent.lower().startswith(content_type):
-                raise _TryAgain(f"sent {sent or 'no Content-Type'} instead of {' or '.join(content_type)}")
+                raise TryAgain(f"sent {sent or 'no Content-Type'} instead of {' or '.join(content_type)}")
             yield response
-
-    def _retry(self, url: httpx.URL, attempt: Callable[[], _T]) -> tuple[_T, int]:
-        """Call until it succeeds, fails for good, or has had its attempts; return its result and the attempts."""
-
-        def give_up(state: RetryCallState) -> NoReturn:
-            error = state.outcome.exception() if state.outcome else None
-            reason = self._reason(error) if error else "no answer"
-            fix = "try again later: the same command goes on from here"
-            raise FetchError(str(url), f"{reason} ({state.attempt_number} attempts)", fix) from error
-
-        retrying = Retrying(
-            sleep=self._sleep,
-            stop=stop_after_attempt(self.attempts),
-            wait=lambda state: self._exponential(state) * self._random.uniform(0.5, 1.0),
-            retry=retry_if_exception(_may_pass),
-            retry_error_callback=give_up,
-        )
-        try:
-            return retrying(attempt), int(retrying.statistics["attempt_number"])
-        except (httpx.HTTPError, httpx.InvalidURL) as error:  # an answer may lead to no address at all
-            raise FetchError(str(url), self._reason(error), "check the address") from error
-
-    def _reason(self, error: BaseException) -> str:
-        if isinstance(error, httpx.TimeoutException):
-            return f"no answer within {self._timeout:g} s"
-        return str(error).replace("\n", " ") or type(error).__name__
 
 
 def _resolve(url: str, params: Mapping[str, Any] | None) -> httpx.URL:
@@ -413,69 +341,3 @@ def _resolve(url: str, params: Mapping[str, Any] | None) -> httpx.URL:
         return httpx.URL(url).copy_merge_params(dict(params)) if params else httpx.URL(url)
     except httpx.InvalidURL as error:
         raise FetchError(url, f"not an address ({error})", "check it") from None
-
-
-def _form_headers(form: Mapping[str, Any]) -> dict[str, str]:
-    """Name the boundary between the parts of a form with files, so that the same form is always the same bytes."""
-    if not form["files"]:
-        return {}
-    digest = hashlib.sha256(b"".join(content for _, content in form["files"].values())).hexdigest()
-    return {"Content-Type": f"multipart/form-data; boundary=zoobot3d-{digest[:32]}"}
-
-
-@contextlib.contextmanager
-def _judged() -> Iterator[None]:
-    """Turn what the caller refuses into another attempt."""
-    try:
-        yield
-    except Zoobot3DError as error:
-        raise _TryAgain(getattr(error, "what", str(error))) from error
-
-
-def _may_pass(error: BaseException) -> bool:
-    mendable = isinstance(error, _TryAgain | httpx.TransportError | httpx.DecodingError)
-    return mendable and not isinstance(error, httpx.UnsupportedProtocol)
-
-
-def _is_packed(response: httpx.Response) -> bool:
-    """Whether the body was compressed for the way; a ``.gz`` that a server calls so is the file itself."""
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
-    return encoding != "identity" and not response.url.path.endswith(".gz")
-
-
-def _check_redirect(request: httpx.Request) -> None:
-    """Refuse an address that an answer led to, unless it is of the same host, or of a mirror of the archives."""
-    first, here = request.extensions.get(_FIRST), request.url
-    if first is None or here == first:
-        return
-    listed = here.scheme == "https" and any(here.host == host or here.host.endswith(f".{host}") for host in MIRRORS)
-    same = here.host == first.host and here.scheme in (first.scheme, "https")
-    if not (same or listed):
-        what = f"leads to another place, {here.scheme}://{here.host}, that is no mirror of an archive"
-        raise FetchError(str(first), what, "check the address; give the other one with --url if you trust it")
-
-
-def _chunks(response: httpx.Response) -> Iterator[bytes]:
-    return response.iter_bytes() if _is_packed(response) else response.iter_raw()
-
-
-def _version(response: httpx.Response) -> str:
-    """Name this version of the file for ``If-Range``: a strong ETag, else the date; "" if it cannot be resumed."""
-    etag = response.headers.get("ETag", "")
-    if _is_packed(response):
-        return ""
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait (RFC 9110, 10.2.3), by its own clock if the answer is dated."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        until = parsedate_to_datetime(value)
-        sent = response.headers.get("Date")
-        now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
-        return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError, OverflowError):
-        return None
