@@ -1,9 +1,10 @@
 import errno
 import os
 
+import pandas as pd
 import pytest
 
-from zoobot_3d.compute.batch import file_stamp, reason_for
+from zoobot_3d.compute.batch import file_stamp, new_and_kept, reason_for, stacked, stamp_of
 from zoobot_3d.errors import BadFileError, BadPictureError
 
 
@@ -37,3 +38,20 @@ def test_a_disk_that_takes_no_more_stops_the_batch(number):
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "/nowhere/at/all"])
 def test_what_is_no_file_has_no_stamp(name):
     assert file_stamp(name) == ""
+
+
+def test_what_holds_is_told_by_stamps():
+    jobs = pd.DataFrame({"id": ["a", "b", "c"], "stamp": ["1", "2", "3"]})
+    there = pd.DataFrame({"id": ["b", "c"], "stamp": ["2", "old"]})
+    new, kept = new_and_kept(jobs, there)
+    assert (list(new["id"]), list(kept["id"])) == (["a", "c"], ["b"])
+    assert len({stamp_of("a", 1), stamp_of("a", 2), stamp_of("a", "1"), stamp_of("a", 1, ""), stamp_of("a1")}) == 5
+    assert stamp_of("a", 1) == stamp_of("a", 1)
+
+
+def test_empty_tables_leave_the_types_of_others_alone():
+    numbers, nothing = pd.DataFrame({"n": [1, 2]}), pd.DataFrame({"n": pd.Series(dtype=object)})
+    for frame in (stacked(numbers, nothing), stacked(nothing, numbers)):
+        assert frame["n"].dtype == "int64" and list(frame["n"]) == [1, 2]
+    assert list(stacked(numbers, numbers).index) == [0, 1, 2, 3]
+    assert stacked(nothing, nothing).empty

@@ -363,6 +363,15 @@ def test_masks_that_are_there_are_left_alone_and_others_made_again(tmp_path):
         make_masks(catalogue, tmp_path / "masks", options=MaskOptions(size=100), **QUIET)
 
 
+def test_a_list_of_masks_may_become_empty(tmp_path):
+    catalogue = make_survey(tmp_path, 1)
+    assert make_masks(catalogue, tmp_path / "masks", **QUIET).done == 1
+    (tmp_path / "marks" / "g00.json").write_text("{")
+    summary = make_masks(catalogue, tmp_path / "masks", **QUIET)
+    assert (summary.done, summary.skipped, summary.failed) == (0, 0, 1)
+    assert pd.read_parquet(tmp_path / "masks" / "masks.parquet").empty
+
+
 def test_a_row_without_a_scale_does_not_stop_the_others(tmp_path):
     catalogue = make_survey(tmp_path, 2)
     frame = pd.read_parquet(catalogue)

@@ -6,6 +6,7 @@ Shared by the steps that turn files into other files. Knows nothing of what is i
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 from collections import Counter
@@ -17,7 +18,17 @@ import pandas as pd
 from zoobot_3d import io
 from zoobot_3d.errors import BadFileError, Zoobot3DError
 
-__all__ = ["ExtractSummary", "file_stamp", "reason_for", "remove_leftovers", "summarize", "table_stem"]
+__all__ = [
+    "ExtractSummary",
+    "file_stamp",
+    "new_and_kept",
+    "reason_for",
+    "remove_leftovers",
+    "stacked",
+    "stamp_of",
+    "summarize",
+    "table_stem",
+]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that reading never has."""
@@ -122,6 +133,22 @@ def file_stamp(path: Path) -> str:
     except (OSError, ValueError):  # a name that no file can have
         return ""
     return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def stamp_of(*told: object) -> str:
+    """Return what changes when one of these does. Numbers and text only: it is made of how they are written."""
+    return hashlib.blake2b(repr(told).encode(errors="backslashreplace"), digest_size=12).hexdigest()
+
+
+def new_and_kept(jobs: pd.DataFrame, there: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the jobs that have to be done, and the rows of an earlier run that hold; both have a column ``stamp``."""
+    kept = there[there["stamp"].isin(jobs["stamp"])]
+    return jobs[~jobs["stamp"].isin(kept["stamp"])], kept
+
+
+def stacked(*frames: pd.DataFrame) -> pd.DataFrame:
+    """Put tables below each other, except empty ones, whose types would spoil those of the others."""
+    return pd.concat([frame for frame in frames if len(frame)] or [frames[-1]], ignore_index=True)
 
 
 def remove_leftovers(folder: Path, prefix: str = ".") -> None:

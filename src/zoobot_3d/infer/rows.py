@@ -5,7 +5,6 @@ Must not know shards or folders of predictions.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from zoobot_3d import io
 from zoobot_3d.catalog.reading import CUBES
-from zoobot_3d.compute.batch import file_stamp, reason_for
+from zoobot_3d.compute.batch import file_stamp, reason_for, stamp_of
 from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError
 from zoobot_3d.infer.field import Field, measure_galaxy
 from zoobot_3d.infer.picture import FIELD_COLUMNS, check_picture, exposure, field_box
@@ -82,7 +81,7 @@ def _row_stamp(row: Any) -> str:
     more = [getattr(row, "problem", ""), getattr(row, "warning", "")]
     if getattr(row, "field", "picture") != "picture":
         more.append(row.field)
-    return hashlib.blake2b(repr((*told, *more)).encode(errors="backslashreplace"), digest_size=12).hexdigest()
+    return stamp_of(*told, *more)
 
 
 def _utf8(text: object) -> str:

@@ -6,7 +6,7 @@ One galaxy that cannot be read is told as such, and stops none. Must not know wh
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from zoobot_3d.infer.shards import checked_shards
 from zoobot_3d.io.masks import read_mask_fits
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["GalaxyMasks", "Source", "list_masks", "read_galaxies"]
+__all__ = ["GalaxyMasks", "Source", "each_galaxy", "list_masks", "read_galaxies"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A folder that `zoobot_3d.predict` wrote; or FITS files of masks (HDUs ``SPIRAL`` and ``BAR``)."""
@@ -58,8 +58,8 @@ def list_masks(source: Source) -> tuple[pd.DataFrame, str, str]:
     Returns
     -------
     jobs : pandas.DataFrame
-        ``id``; ``file`` with its masks; ``image`` that they were predicted on, or empty; ``stamp``, which changes with
-        the masks.
+        ``id``; ``masks``, the file that has them; ``image`` that they were predicted on, or empty; ``stamp``, which
+        changes with the masks.
     made_by : str
         Hash of the bundle, or ``files``.
     ids : str
@@ -81,11 +81,11 @@ def _of_prediction(folder: Path) -> tuple[pd.DataFrame, str, str]:
     for shard, checksum in checked_shards(folder):
         names = pq.read_schema(shard).names
         rows = pd.read_parquet(shard, columns=[name for name in names if not name.endswith("_png")])
-        frames.append(rows.assign(file=os.path.realpath(shard), checksum=checksum))
+        frames.append(rows.assign(masks=os.path.realpath(shard), checksum=checksum))
     rows = pd.concat(frames, ignore_index=True)
     root = os.path.realpath(run_root(folder))
     paths = [os.path.join(root, str(path)) for path in rows["path"].fillna("")]  # noqa: PTH118 - text, many
-    jobs = pd.DataFrame({"id": rows["id"].astype(str), "file": rows["file"], "image": paths})
+    jobs = pd.DataFrame({"id": rows["id"].astype(str), "masks": rows["masks"], "image": paths})
     jobs["stamp"] = rows["checksum"].astype(str)
     return jobs, str((read_run(folder) or {}).get("bundle", "")), id_type(rows["id"])
 
@@ -99,7 +99,7 @@ def _of_files(paths: list[Path]) -> tuple[pd.DataFrame, str, str]:
     names = [path.name.removesuffix(".gz").removesuffix(".fits").removesuffix("_masks") for path in paths]
     files = [os.path.realpath(path) for path in paths]
     stamps = [f"{file}:{file_stamp(Path(file))}" for file in files]
-    jobs = pd.DataFrame({"id": io.unique_stems(names, ()), "file": files, "image": "", "stamp": stamps})
+    jobs = pd.DataFrame({"id": io.unique_stems(names, ()), "masks": files, "image": "", "stamp": stamps})
     return jobs, "files", TEXT_IDS
 
 
@@ -138,3 +138,44 @@ def read_galaxies(file: str, names: Collection[str]) -> Iterator[GalaxyMasks]:
             yield GalaxyMasks(name, (masks, sigma, PixelGrid(masks.shape[1:], row["pixscale"], *place)), "", told)
         except Exception as error:  # one galaxy must not stop the others
             yield GalaxyMasks(name, None, reason_for(error, "", name), told)
+
+
+Job = dict[str, Any]
+"""One row of `list_masks`, with what a caller added."""
+
+
+def each_galaxy(
+    jobs: pd.DataFrame,
+    about: str,
+    work: Callable[[Job, GalaxyMasks], dict[str, Any]],
+    failure: Callable[[Job, GalaxyMasks, str], dict[str, Any]],
+) -> pd.DataFrame:
+    """Work on one shard of galaxies, each with its masks; one that fails stops none.
+
+    Parameters
+    ----------
+    jobs : pandas.DataFrame
+        From `list_masks`, with further columns.
+    about : str
+        The column of the file that an error is about.
+    work : callable
+        Makes a row of the result.
+    failure : callable
+        Makes one where `work` raised, for the reason given.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each job, in the order of `jobs`.
+    """
+    records: dict[str, dict[str, Any]] = {}
+    for file, some in jobs.groupby("masks", sort=False):
+        asked: dict[str, Job] = {str(job["id"]): dict(job) for job in some.to_dict("records")}  # type: ignore[arg-type]
+        for found in read_galaxies(str(file), asked.keys()):
+            job = asked[found.name]
+            try:
+                records[found.name] = work(job, found)
+            except Exception as error:  # one galaxy must not stop the others
+                reason = reason_for(error, job[about], Path(job[about]).name)
+                records[found.name] = failure(job, found, reason)
+    return pd.DataFrame([records[name] for name in jobs["id"]])

@@ -5,12 +5,11 @@ Resumable, and one bad galaxy stops none. The masks are brought onto spaxels by 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,19 @@ import pyarrow.parquet as pq
 from zoobot_3d import __version__, io
 from zoobot_3d.catalog.naming import text_names
 from zoobot_3d.catalog.reading import CUBES
-from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize
+from zoobot_3d.compute.batch import (
+    ExtractSummary,
+    file_stamp,
+    new_and_kept,
+    remove_leftovers,
+    stacked,
+    stamp_of,
+    summarize,
+)
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.io.spaxels import read_spaxel_grid, write_spaxel_maps
-from zoobot_3d.measure.sources import GalaxyMasks, Source, list_masks, read_galaxies
+from zoobot_3d.measure.sources import GalaxyMasks, Job, Source, each_galaxy, list_masks
 from zoobot_3d.measure.spaxels import masks_on_spaxels
 from zoobot_3d.schema import CLASSES, id_column
 
@@ -44,39 +51,21 @@ _MOST_WORDS = 24
 
 
 @dataclass(frozen=True)
-class SpaxelSummary:
-    """What a run did; as text, a few lines to read.
+class SpaxelSummary(ExtractSummary):
+    """What a run did, counted in cubes; as text, a few lines to read.
 
     Attributes
     ----------
-    batch : ExtractSummary
-        Counts of cubes, and why some failed.
     without : int
         Galaxies of the masks that have no cube.
     """
 
-    batch: ExtractSummary
     without: int
-
-    @property
-    def done(self) -> int:
-        """Files made now."""
-        return self.batch.done
-
-    @property
-    def skipped(self) -> int:
-        """Files that were there."""
-        return self.batch.skipped
-
-    @property
-    def failed(self) -> int:
-        """Cubes without a file."""
-        return self.batch.failed
 
     def __str__(self) -> str:
         """Say how many, and why not."""
         more = f"\n  {self.without:,} galaxies with masks have no cube" if self.without else ""
-        return f"{self.batch}{more}"
+        return f"{super().__str__()}{more}"
 
 
 def write_spaxel_masks(
@@ -136,20 +125,19 @@ def write_spaxel_masks(
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     there = _there(folder)
-    kept = there[there["stamp"].isin(jobs["stamp"])]
-    new = jobs[~jobs["stamp"].isin(kept["stamp"])]
+    new, kept = new_and_kept(jobs, there)
     batch = Batch("masks on spaxels", cluster=cluster, shard_size=shard_size, progress=progress)
     options = {"folder": os.path.realpath(folder), "fwhm": fwhm}
     with sharded(_written, new, folder / f".{_LIST}.work", key=repr(options), options=options, batch=batch) as rows:
         made = rows[rows["error"].isna()]
-        every = pd.concat([frame.reindex(columns=list(_TYPES)) for frame in (kept, made) if len(frame)] or [kept])
+        every = stacked(kept, made).reindex(columns=list(_TYPES))
         if len(made) or len(kept) < len(there) or not (folder / _LIST).exists():
             _write_list(folder / _LIST, every.sort_values("id", kind="stable"))
         unmatched = matches.loc[~matches["id"].isin(masks["id"]), ["cube", "id", "warning"]]
         missing = pd.DataFrame({"id": unmatched["cube"], "error": [_unmatched(*row) for row in unmatched.to_numpy()]})
         failed = rows.assign(id=rows["cube"] if "cube" in rows else rows["id"])
         done = summarize(folder, pd.concat([failed, missing]), len(kept), folder / "spaxels_failed.csv")
-    return SpaxelSummary(done, len(masks) - len(jobs))
+    return SpaxelSummary(**vars(done), without=len(masks) - len(jobs))
 
 
 # Which cube is which galaxy's
@@ -259,11 +247,10 @@ _TYPES = dict.fromkeys(("id", "file", "cube", "warning"), pa.string()) | {
 
 
 def _jobs(masks: pd.DataFrame, matches: pd.DataFrame, key: str) -> pd.DataFrame:
-    jobs = masks[["id", "file", "stamp"]].rename(columns={"file": "masks"})
+    jobs = masks[["id", "masks", "stamp"]]
     jobs = jobs.assign(stem=io.unique_stems(jobs["id"])).merge(matches, on="id")
     words = jobs[["id", "stem", "cube", "stamp"]].itertuples(index=False)
-    stamps = [repr((*row, file_stamp(Path(row[2])), key)).encode() for row in words]
-    return jobs.assign(stamp=[hashlib.blake2b(stamp, digest_size=12).hexdigest() for stamp in stamps])
+    return jobs.assign(stamp=[stamp_of(*row, file_stamp(Path(row[2])), key) for row in words])
 
 
 def _there(folder: Path) -> pd.DataFrame:
@@ -286,26 +273,15 @@ def _write_list(path: Path, rows: pd.DataFrame) -> None:
 
 def _written(rows: pd.DataFrame, folder: str, fwhm: float) -> pd.DataFrame:
     """Write the files of one shard of galaxies."""
-    records: dict[str, dict[str, Any]] = {}
-    for file, some in rows.groupby("masks", sort=False):
-        asked = {str(job["id"]): job for job in some.to_dict("records")}
-        records |= dict(_of_file(str(file), asked, Path(folder), fwhm))
-    return pd.DataFrame([records[name] for name in rows["id"]]).reindex(columns=["error", *_TYPES])
+    work = partial(_write_one, folder=Path(folder), fwhm=fwhm)
+    return each_galaxy(rows, "cube", work, _row).reindex(columns=["error", *_TYPES])
 
 
-def _of_file(
-    file: str, asked: dict[str, dict[Any, Any]], folder: Path, fwhm: float
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    for found in read_galaxies(file, asked.keys()):
-        job = asked[found.name]
-        record = {"id": job["id"], "cube": job["cube"], "stamp": job["stamp"], "error": None}
-        try:
-            yield found.name, record | _write_one(found, job, folder, fwhm)
-        except Exception as error:  # one galaxy must not stop the others
-            yield found.name, record | {"error": reason_for(error, job["cube"], Path(job["cube"]).name)}
+def _row(job: Job, _: GalaxyMasks, error: str | None) -> dict[str, Any]:
+    return {name: job[name] for name in ("id", "cube", "stamp")} | {"error": error}
 
 
-def _write_one(found: GalaxyMasks, job: dict[Any, Any], folder: Path, fwhm: float) -> dict[str, Any]:
+def _write_one(job: Job, found: GalaxyMasks, folder: Path, fwhm: float) -> dict[str, Any]:
     if found.planes is None:
         raise CatalogError(f"{found.name}: no masks: {found.error}")
     masks, _, grid = found.planes
@@ -325,4 +301,4 @@ def _write_one(found: GalaxyMasks, job: dict[Any, Any], folder: Path, fwhm: floa
     write_spaxel_maps(folder / name, maps, spaxels, cards)
     warnings = [str(text) for text in (job["warning"], found.told.get("warning")) if isinstance(text, str) and text]
     size = {"rows": spaxels.shape[0], "columns": spaxels.shape[1], "covered": float((laid.footprint > 0).mean())}
-    return {"file": name, "warning": "; ".join(warnings), "fwhm": fwhm, **size}
+    return _row(job, found, None) | {"file": name, "warning": "; ".join(warnings), "fwhm": fwhm, **size}

@@ -5,12 +5,12 @@ Reads masks and pictures, measures each galaxy (`zoobot_3d.measure.galaxy`), wri
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from zoobot_3d import __version__, io
 from zoobot_3d.catalog.naming import row_names
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.catalog.reading import CUBES
-from zoobot_3d.compute.batch import reason_for, remove_leftovers, table_stem
+from zoobot_3d.compute.batch import new_and_kept, reason_for, remove_leftovers, stacked, stamp_of, table_stem
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.measure.columns import (
@@ -39,7 +39,7 @@ from zoobot_3d.measure.columns import (
 from zoobot_3d.measure.flags import bits, decode_flags
 from zoobot_3d.measure.galaxy import COSMOLOGIES, HIGHEST_REDSHIFT, Given, is_position_angle, measure_masks
 from zoobot_3d.measure.light_rows import files_of_light, light_rows, lightless
-from zoobot_3d.measure.sources import GalaxyMasks, Source, list_masks, read_galaxies
+from zoobot_3d.measure.sources import GalaxyMasks, Job, Source, each_galaxy, list_masks
 from zoobot_3d.schema import COL_FITS, COL_GZ3D
 
 __all__ = [
@@ -224,14 +224,12 @@ def measure_table(
     for path in (target, *(path for path, _ in sides.values())):
         remove_leftovers(path.parent, f".{path.name}.")
     old, old_sides = _there(target, key, sides)
-    kept = old[old["stamp"].isin(jobs["stamp"])]
-    new = jobs[~jobs["stamp"].isin(kept["stamp"])]
+    new, kept = new_and_kept(jobs, old)
     given = {"cosmology": asked.cosmology, "isophotes": asked.isophotes, "light": asked.light}
     batch = Batch("measuring", cluster=cluster, shard_size=shard_size, progress=progress)
     work = target.with_name(f".{target.name}.work")
     with sharded(_measured, new, work, key=key, options=given, batch=batch) as found:
-        rows = typed(found, GALAXY_COLUMNS)
-        rows = pd.concat([frame for frame in (kept, rows) if len(frame)] or [rows], ignore_index=True)
+        rows = stacked(kept, typed(found, GALAXY_COLUMNS))
         rows = rows.set_index("stamp").loc[jobs["stamp"]].reset_index()
         details = {
             name: _side(found, name, columns, old_sides[name][old_sides[name]["id"].isin(kept["id"])], rows["id"])
@@ -328,8 +326,7 @@ def _with_given(
     if options.light:
         jobs = files_of_light(jobs, table, galaxies, options.images, options.stars)
     words = jobs[["id", "stamp", *_GIVEN, *(["light_stamp"] if options.light else [])]].itertuples(index=False)
-    stamps = [hashlib.blake2b(repr(tuple(row)).encode(), digest_size=12).hexdigest() for row in words]
-    return jobs.assign(stamp=stamps), tuple(notes)
+    return jobs.assign(stamp=[stamp_of(*row) for row in words]), tuple(notes)
 
 
 def _possible(values: pd.Series, name: str, column: str, notes: list[str]) -> pd.Series:
@@ -395,31 +392,14 @@ def _there(
 
 def _measured(rows: pd.DataFrame, cosmology: str, isophotes: bool, light: bool) -> pd.DataFrame:
     """Measure one shard of galaxies; rows of arms and of light are in columns of JSON."""
-    records: dict[str, dict[str, Any]] = {}
-    for file, some in rows.groupby("file", sort=False):
-        asked: dict[str, dict[str, Any]] = {str(row["id"]): dict(row) for row in some.to_dict("records")}  # type: ignore[arg-type]
-        records |= dict(_of_file(str(file), asked, cosmology, isophotes, light))
-    return pd.DataFrame([records[name] for name in rows["id"]])
+    work = partial(_record, cosmology=cosmology, isophotes=isophotes, light=light)
+    return each_galaxy(rows, "image", work, _failure)
 
 
-def _of_file(
-    file: str, asked: dict[str, dict[str, Any]], cosmology: str, isophotes: bool, light: bool
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Measure the galaxies of one file of masks; yield names and records."""
-    for found in read_galaxies(file, asked.keys()):
-        job = asked[found.name]
-        if found.planes is None:
-            yield found.name, _failure(job, found.error) | found.told
-            continue
-        try:
-            yield found.name, _record(job, found, cosmology, isophotes, light)
-        except Exception as error:  # one galaxy must not stop the others
-            yield found.name, _failure(job, reason_for(error, job["image"], Path(job["image"]).name)) | found.told
-
-
-def _record(job: dict[str, Any], found: GalaxyMasks, cosmology: str, isophotes: bool, light: bool) -> dict[str, Any]:
+def _record(job: Job, found: GalaxyMasks, cosmology: str, isophotes: bool, light: bool) -> dict[str, Any]:
     """Measure one galaxy."""
-    assert found.planes is not None
+    if found.planes is None:
+        return _failure(job, found, found.error)
     masks, sigma, grid = found.planes
     image, problem = _image(job["image"], grid.shape) if isophotes and job["image"] else (None, "")
     given = Given(*(float(job[name]) for name in _GIVEN))
@@ -433,12 +413,12 @@ def _record(job: dict[str, Any], found: GalaxyMasks, cosmology: str, isophotes: 
     return record | {"cosmology": cosmology, "stamp": job["stamp"], "arms": json.dumps(arms)}
 
 
-def _failure(job: dict[str, Any], reason: str) -> dict[str, Any]:
+def _failure(job: Job, found: GalaxyMasks, reason: str) -> dict[str, Any]:
     names = ("id", "stamp", "redshift")
     record = {name: job[name] for name in names} | {"error": reason, "flags": bits("no_masks"), "arms": "[]"}
     if "light_image" in job:
         record["light"] = json.dumps(lightless(job, reason, "no_masks"))
-    return record
+    return record | found.told
 
 
 def _image(path: str, shape: tuple[int, int]) -> tuple[NDArray[Any] | None, str]:
@@ -458,7 +438,6 @@ def _side(
 ) -> pd.DataFrame:
     """Take the rows of arms, or of light, out of the results, and add those that were measured before."""
     new = [row for text in found.get(name, pd.Series(dtype=str)).dropna() for row in json.loads(text)]
-    rows = typed(pd.DataFrame(new), columns)
-    rows = pd.concat([frame for frame in (kept, rows) if len(frame)] or [rows], ignore_index=True)
+    rows = stacked(kept, typed(pd.DataFrame(new), columns))
     order = dict(zip(ids, range(len(ids)), strict=True))
     return typed(rows.iloc[np.argsort(rows["id"].map(order).to_numpy(), kind="stable")], columns)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from zoobot_3d import io, schema
 from zoobot_3d.catalog.galaxy_files import galaxy_files
 from zoobot_3d.catalog.reading import catalog_root, read_catalog
-from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, summarize
+from zoobot_3d.compute.batch import ExtractSummary, file_stamp, reason_for, remove_leftovers, stacked, summarize
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
 from zoobot_3d.marks.volunteer_marks import VolunteerMarks
@@ -152,9 +152,7 @@ def make_masks(
         made = rows[rows["error"].isna()]
         kept = known[~is_new]
         if len(made) or len(kept) < len(there):
-            every = pd.concat(
-                [frame.reindex(columns=list(_types(asked.format))) for frame in (kept, made) if len(frame)]
-            )
+            every = stacked(kept, made).reindex(columns=list(_types(asked.format)))
             every = every.set_index("id").loc[[name for name in jobs["id"] if name in set(every["id"])]].reset_index()
             _write_list(table, every, how)
         return summarize(folder, rows, len(kept), folder / f"{name}_failed.csv")
