@@ -32,7 +32,6 @@ LOADED = (
     "reproject",
     "rich.progress",
     "scipy.ndimage",
-    "skimage.measure",
     "tensorboard",
     "torchmetrics",
     "zoobot_3d.infer.segmenter",

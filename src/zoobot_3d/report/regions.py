@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import astropy.units as u
+import cv2
 import numpy as np
 import pandas as pd
 from astropy.wcs import WCS
+from contourpy import contour_generator
 from numpy.typing import NDArray
 from regions import (
     LinePixelRegion,
@@ -28,7 +30,6 @@ from regions import (
     Regions,
     RegionVisual,
 )
-from skimage.measure import approximate_polygon, find_contours
 
 from zoobot_3d import io
 from zoobot_3d.compute.batch import reason_for
@@ -118,15 +119,16 @@ def mask_regions(
     """
     found: list[PixelRegion] = []
     for name, mask in zip(CLASSES, masks, strict=True):
-        padded = np.pad(np.nan_to_num(np.asarray(mask, float)), 1)
+        contours = contour_generator(z=np.pad(np.nan_to_num(np.asarray(mask, float)), 1))  # padded, so all are closed
         for level in levels:
-            for line in find_contours(padded, level, positive_orientation="high"):
-                rows, columns = approximate_polygon(line, _TOLERANCE).T[:, :-1] - 1
-                if len(rows) < 3:
+            for line in contours.lines(level):
+                corners = cv2.approxPolyDP(line[:-1].astype(np.float32), _TOLERANCE, True)[:, 0]
+                if len(corners) < 3:
                     continue  # no area
-                # Rows count downward, so those about high values are clockwise to a formula of x and y.
+                columns, rows = corners.T.astype(float) - 1
+                # Higher values lie to the same side of every line: the area about lower ones is negative.
                 area = float(np.sum(columns * np.roll(rows, -1) - rows * np.roll(columns, -1))) / 2
-                tags = [name, f"{name} {level:g}", *(["hole"] if area > 0 else [])]
+                tags = [name, f"{name} {level:g}", *(["hole"] if area < 0 else [])]
                 found.append(PolygonPixelRegion(_stored(columns, rows, grid), *_looks(name, tags, level)))
     return found
 
