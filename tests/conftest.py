@@ -93,3 +93,29 @@ def tiny_bundle(tmp_path_factory) -> Path:
         field_fraction=0.75,
     )
     return save_bundle(tmp_path_factory.mktemp("bundle") / "bundle", model, info)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_bundle):
+    """The tiny network, at work on two pictures at a time."""
+    import zoobot_3d
+
+    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
+
+
+@pytest.fixture
+def out(pictures, segmenter, tmp_path) -> Path:
+    """What is predicted of a test file's own ``pictures``, two to a shard."""
+    from zoobot_3d.catalog.reading import list_galaxies
+    from zoobot_3d.infer.predict import predict
+
+    predict(list_galaxies(pictures), segmenter, tmp_path / "out", shard_size=2)
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory) -> Path:
+    """Catalogue of the tiny survey that networks learn from."""
+    from tiny_survey import make_survey
+
+    return make_survey(tmp_path_factory.mktemp("survey"), n=16, size=64)

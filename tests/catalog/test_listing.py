@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from astropy.table import Table
 
-import zoobot_3d
 from zoobot_3d import io
 from zoobot_3d.catalog.reading import list_galaxies
 from zoobot_3d.errors import CatalogError
@@ -28,11 +27,6 @@ def pictures(tmp_path):
     for seed, name in enumerate("ab"):
         draw(tmp_path / "pictures" / f"{name}.png", seed)
     return tmp_path / "pictures"
-
-
-@pytest.fixture(scope="module")
-def segmenter(tiny_bundle):
-    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
 
 
 @pytest.mark.parametrize("place", [".", "out", "deep/er/out", "link"])

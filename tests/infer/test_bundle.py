@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import zoobot_3d
+from evil_pickle import Evil
 from zoobot_3d.errors import BundleError
 from zoobot_3d.infer.bundle import BundleInfo, load_bundle, read_info, save_bundle, save_info
 from zoobot_3d.infer.bundle_files import FORMAT_VERSION
@@ -343,16 +344,6 @@ def test_weights_larger_than_any_network_are_not_read(bundle):
     with pytest.raises(BundleError, match="has 1,099,511,627,776 bytes, more than the 1,073,741,824"):
         load_bundle(bundle)
     assert "weights missing or damaged" in describe(bundle)
-
-
-class Evil:
-    """Runs when unpickled."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (self.marker,)
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "weights.safetensors"])

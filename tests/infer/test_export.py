@@ -43,12 +43,6 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.fixture
-def out(pictures, segmenter, tmp_path):
-    predict(list_galaxies(pictures), segmenter, tmp_path / "out", shard_size=2)
-    return tmp_path / "out"
-
-
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
 

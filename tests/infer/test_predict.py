@@ -19,11 +19,6 @@ from zoobot_3d.schema import vote_columns
 from zoobot_3d.sky.grid import PixelGrid
 
 
-@pytest.fixture(scope="module")
-def segmenter(tiny_bundle):
-    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
-
-
 @pytest.fixture
 def pictures(tmp_path):
     """Three good pictures, a blank, a truncated, an empty and an oblong one."""

@@ -27,11 +27,6 @@ RA = [10.0, 200.0, 10.01, 200.01, np.nan]
 
 
 @pytest.fixture(scope="module")
-def segmenter(tiny_bundle):
-    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
-
-
-@pytest.fixture(scope="module")
 def galaxies(tmp_path_factory):
     """Five galaxies in a catalogue, by turns on two sides of the sky; the third has no picture, the last no place."""
     folder = tmp_path_factory.mktemp("galaxies")

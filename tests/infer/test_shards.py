@@ -15,24 +15,12 @@ from zoobot_3d.infer.predict import predict, read_masks
 from zoobot_3d.infer.predictions import count_rows, read_rows
 
 
-@pytest.fixture(scope="module")
-def segmenter(tiny_bundle):
-    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
-
-
 @pytest.fixture
 def pictures(tmp_path):
     rng = np.random.default_rng(0)
     for name in "abcdef":
         io.write_png(tmp_path / "pictures" / f"{name}.png", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
     return tmp_path / "pictures"
-
-
-@pytest.fixture
-def out(pictures, segmenter, tmp_path):
-    """Three shards: ab, cd, ef."""
-    predict(list_galaxies(pictures), segmenter, tmp_path / "out", shard_size=2)
-    return tmp_path / "out"
 
 
 def shard(out, number):

@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-import zoobot_3d
 from zoobot_3d import cli, io
 from zoobot_3d.catalog.reading import list_galaxies
 from zoobot_3d.compute.locks import folder_lock
@@ -18,11 +17,6 @@ from zoobot_3d.infer.shards import ShardLog, write_shard
 from zoobot_3d.infer.verify import verify
 
 
-@pytest.fixture(scope="module")
-def segmenter(tiny_bundle):
-    return zoobot_3d.load_segmenter(tiny_bundle, device="cpu", batch_size=2)
-
-
 @pytest.fixture
 def pictures(tmp_path):
     rng = np.random.default_rng(0)
@@ -30,13 +24,6 @@ def pictures(tmp_path):
         io.write_png(tmp_path / "pictures" / f"{name}.png", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
     io.write_png(tmp_path / "pictures" / "f.png", np.zeros((64, 64, 3), np.uint8))  # blank: a row with an error
     return tmp_path / "pictures"
-
-
-@pytest.fixture
-def out(pictures, segmenter, tmp_path):
-    """Three shards: ab, cd, ef."""
-    predict(list_galaxies(pictures), segmenter, tmp_path / "out", shard_size=2)
-    return tmp_path / "out"
 
 
 def shard(out, number):

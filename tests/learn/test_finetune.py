@@ -7,7 +7,6 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from tiny_survey import make_survey
 from zoobot_3d.cli import main
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BundleError, ConfigError
@@ -283,11 +282,6 @@ class TestConfig:
 
 
 # A training run
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return make_survey(tmp_path_factory.mktemp("survey"), n=16, size=64)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_survey import make_survey
 from zoobot_3d import cli
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import ConfigError
@@ -13,11 +12,6 @@ from zoobot_3d.learn.train import train
 from zoobot_3d.report.figures import overlay
 
 SIDE = 32
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return make_survey(tmp_path_factory.mktemp("survey"), n=16, size=64)
 
 
 def config(catalog, **settings):

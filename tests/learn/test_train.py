@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from evil_pickle import Evil
 from tiny_survey import make_mixed_survey, make_survey
 from zoobot_3d.catalog.reading import read_catalog, split_of
 from zoobot_3d.config.reading import config_to_yaml
@@ -27,11 +28,6 @@ from zoobot_3d.learn.train import TIMES, train
 from zoobot_3d.schema import vote_columns
 
 TINY = ModelConfig(options={"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1]})
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return make_survey(tmp_path_factory.mktemp("survey"), n=16, size=64)
 
 
 def config(catalog, data=None, **settings):
@@ -276,16 +272,6 @@ def test_a_broken_checkpoint_is_named(catalog, tmp_path):
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(BadFileError, match=r"last\.ckpt: is not a PyTorch checkpoint .*; --restart trains anew"):
         train(settings, tmp_path)
-
-
-class Evil:
-    """Runs when unpickled."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (self.marker,)
 
 
 @pytest.fixture(scope="module")

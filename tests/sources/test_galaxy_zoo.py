@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from loopback import catalogue_files
 from tiny_catalogues import make_catalogues
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
 from zoobot_3d.io import write_parquet
@@ -44,10 +45,6 @@ def gz2(root, server, options=FAST):
     return fetch_gz2(root, url=server.url + GZ2_PATH, options=options, progress=False)
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "catalogues").iterdir()}
-
-
 # GZ DESI
 
 
@@ -60,9 +57,9 @@ def test_every_part_arrives_and_a_second_run_asks_nothing(tmp_path, survey, serv
     pd.testing.assert_frame_equal(friendly.merge(external, on="dr8_id")[truth.columns], truth)
     assert str(files[0]) == f"{files[0].path}: 40 rows, 39 columns"
 
-    before, asked = contents(tmp_path), server.count()
+    before, asked = catalogue_files(tmp_path), server.count()
     again = gz_desi(tmp_path, server)
-    assert server.count() == asked and contents(tmp_path) == before
+    assert server.count() == asked and catalogue_files(tmp_path) == before
     assert [(file.path, file.rows, file.fetched) for file in again] == [(f.path, f.rows, False) for f in files]
     assert str(again[0]).endswith("(was there)")
 
@@ -79,7 +76,7 @@ def test_the_table_of_votes_follows_from_the_files_not_from_the_order_they_came_
     for name in ("decals", "votes", "external", "friendly"):
         gz_desi(tmp_path / "one", server, (name,))
     gz_desi(tmp_path / "all", server)
-    assert contents(tmp_path / "one") == contents(tmp_path / "all")
+    assert catalogue_files(tmp_path / "one") == catalogue_files(tmp_path / "all")
 
 
 def test_without_the_friendly_table_decals_votes_have_no_names(tmp_path, server):
@@ -98,7 +95,7 @@ def test_faults_change_nothing(tmp_path, routes, server):
             gz_desi(tmp_path / str(seed), faulty)
             gz2(tmp_path / str(seed), faulty)
             assert sum(served.fault is not None for served in faulty.requests) > 3
-        assert contents(tmp_path / str(seed)) == contents(tmp_path / "good")
+        assert catalogue_files(tmp_path / str(seed)) == catalogue_files(tmp_path / "good")
 
 
 def test_wrong_checksum_leaves_no_file(tmp_path, routes):
@@ -116,7 +113,7 @@ def test_wrong_checksum_leaves_no_file(tmp_path, routes):
         pytest.raises(FetchError, match=rf"{FRIENDLY}/content: md5 is \w+ instead of 0{{32}} \(6 attempts\)"),
     ):
         gz_desi(tmp_path, server, ("friendly",))
-    assert contents(tmp_path) == {}
+    assert catalogue_files(tmp_path) == {}
 
 
 def test_interrupted_download_goes_on_where_it_was(tmp_path, server):
@@ -131,7 +128,7 @@ def test_interrupted_download_goes_on_where_it_was(tmp_path, server):
     server.faults = Faults()
     gz_desi(tmp_path / "cut", server, ("friendly",))
     assert server.requests[-1].request.headers["range"] == f"bytes={have}-" and server.requests[-1].status == 206
-    assert contents(tmp_path / "cut") == contents(tmp_path / "good")
+    assert catalogue_files(tmp_path / "cut") == catalogue_files(tmp_path / "good")
 
 
 def test_a_file_brought_by_hand_is_kept_if_its_checksum_is_right(tmp_path, server):
@@ -142,7 +139,7 @@ def test_a_file_brought_by_hand_is_kept_if_its_checksum_is_right(tmp_path, serve
     asked = server.count(f"{ZENODO_PATH}/8360385/files")
     (file,) = gz_desi(tmp_path / "b", server, ("friendly",))
     assert not file.fetched and server.count(f"{ZENODO_PATH}/8360385/files") == asked
-    assert contents(tmp_path / "b") == contents(tmp_path / "a")
+    assert catalogue_files(tmp_path / "b") == catalogue_files(tmp_path / "a")
 
 
 def test_a_file_damaged_later_is_fetched_again(tmp_path, server):
@@ -206,7 +203,7 @@ def test_gz2_votes_arrive_under_our_names(tmp_path, survey, server):
     truth = pd.read_parquet(survey / "catalogues/gz2_volunteer_votes.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(file.path), truth, check_dtype=False)
     assert file.fetched and file.rows == len(truth) > 0
-    assert sorted(contents(tmp_path)) == ["fetched.parquet", GZ2_FILE]  # what was downloaded is gone
+    assert sorted(catalogue_files(tmp_path)) == ["fetched.parquet", GZ2_FILE]  # what was downloaded is gone
     asked = server.count()
     (again,) = gz2(tmp_path, server)
     assert not again.fetched and server.count() == asked
@@ -223,7 +220,7 @@ def test_gz2_goes_on_with_a_table_that_is_there(tmp_path, routes, server, raw, l
     gz2(tmp_path / "cut", server)
     assert server.count() == asked and (folder / raw).exists() == left
     (folder / raw).unlink(missing_ok=True)
-    assert contents(tmp_path / "cut") == contents(tmp_path / "good")
+    assert catalogue_files(tmp_path / "cut") == catalogue_files(tmp_path / "good")
 
 
 def test_your_own_gz2_table_is_checked_and_kept(tmp_path, survey, server):
@@ -246,4 +243,4 @@ def test_gz2_gives_up_on_a_file_that_is_never_whole(tmp_path):
 
     with LoopbackServer({"/": cut}) as server, pytest.raises(FetchError, match=r"not a whole gzip file .*6 attempts"):
         gz2(tmp_path, server)
-    assert contents(tmp_path) == {}
+    assert catalogue_files(tmp_path) == {}

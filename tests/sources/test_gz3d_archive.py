@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
+from loopback import tree
 from zoobot_3d.errors import BadFileError, CatalogError, FetchError
 from zoobot_3d.simulate.archive import Archive
 from zoobot_3d.simulate.faulty_server import Faults, LoopbackServer, Response
@@ -35,11 +36,6 @@ def archive(survey):
 
 def fetch(root, archive, **keywords):
     return fetch_gz3d(root, url=archive.gz3d_url, options=OPTIONS, progress=False, **keywords)
-
-
-def tree(folder):
-    """Every file below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def files(survey):

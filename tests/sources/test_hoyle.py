@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from loopback import catalogue_files
 from tiny_catalogues import make_catalogues
 from zoobot_3d.errors import BadFileError, CatalogError, FetchError
 from zoobot_3d.simulate.archive_catalogues import HOYLE_PATH, catalogue_routes
@@ -31,10 +32,6 @@ def hoyle(root, server):
     return fetch_hoyle(root, url=server.url + HOYLE_PATH, options=FAST, progress=False)
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "catalogues").iterdir()}
-
-
 def test_the_example_table(examples):
     path = examples / "catalogs/hoyle2011/data_external_hoyle_barlengths.csv"
     table = read_bar_lengths(path)
@@ -48,9 +45,9 @@ def test_the_example_table(examples):
 def test_it_arrives_and_a_second_run_asks_nothing(tmp_path, survey, routes):
     with LoopbackServer(routes) as server:
         (file,) = hoyle(tmp_path, server)
-        before = contents(tmp_path)
+        before = catalogue_files(tmp_path)
         (again,) = hoyle(tmp_path, server)
-        assert server.count() == 1 and contents(tmp_path) == before
+        assert server.count() == 1 and catalogue_files(tmp_path) == before
     assert (file.fetched, again.fetched, file.columns) == (True, False, 9)
     truth = pd.read_csv(survey / "catalogues" / HOYLE_FILE)
     pd.testing.assert_frame_equal(read_bar_lengths(file.path), truth)
@@ -64,7 +61,7 @@ def test_faults_change_nothing(tmp_path, routes):
         with LoopbackServer(routes, Faults(share=1.0, kinds=(kind,), slow_seconds=0.02)) as server:
             hoyle(tmp_path / kind, server)
             assert server.count() == (1 if kind == "slow" else 4)
-        assert contents(tmp_path / kind) == contents(tmp_path / "good")
+        assert catalogue_files(tmp_path / kind) == catalogue_files(tmp_path / "good")
 
 
 def test_tabs_units_and_comments(tmp_path):

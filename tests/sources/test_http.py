@@ -1,18 +1,15 @@
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
 import pytest
 
+from loopback import BODY, fail_first, names, serve
 from zoobot_3d import __version__
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError
-from zoobot_3d.simulate.faulty_server import Faults, LoopbackServer, Request, Response
+from zoobot_3d.simulate.faulty_server import LoopbackServer, Request, Response
 from zoobot_3d.sources.host import Host
 from zoobot_3d.sources.http import DEFAULT_USER_AGENT, LONGEST_PAUSE, Client, Patience
-
-BODY = np.random.default_rng(1).bytes(100_000)
 
 
 class FakeTime:
@@ -40,18 +37,6 @@ def fake() -> FakeTime:
 def client(fake):
     with Client(rate=0, seed=1, clock=fake.clock, sleep=fake.sleep) as client:
         yield client
-
-
-def serve(body: bytes = BODY, faults: Faults | None = None, **options) -> LoopbackServer:
-    return LoopbackServer({"/": lambda request: Response(body, "application/fits", **options)}, faults)
-
-
-def fail_first(kind: str, times: int = 1, **options) -> Faults:
-    return Faults(1.0, (kind,), most_in_a_row=times, **options)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # Answers into memory

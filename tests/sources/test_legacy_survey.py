@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable
 
+from loopback import tree
 from zoobot_3d import cli
 from zoobot_3d.catalog.reading import gz_pixscale, read_catalog
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
@@ -58,11 +59,6 @@ def fetch(galaxies, root, archive, **keywords):
         for kind in (RequestOptions, CutoutOptions)
     )
     return fetch_cutouts(galaxies, root, requests=RequestOptions(**asked), cutouts=CutoutOptions(**kept), **keywords)
-
-
-def tree(folder):
-    """Every file below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def ledger(root):

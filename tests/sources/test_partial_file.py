@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loopback import BODY, fail_first, names, serve
 from zoobot_3d.errors import BadFileError, FetchError
 from zoobot_3d.simulate.faulty_server import ALL_KINDS, Faults, LoopbackServer, Request, Response
 from zoobot_3d.sources.http import Client, Patience
 
-BODY = np.random.default_rng(1).bytes(100_000)
 HASH = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
 ETAG = f'"{hashlib.md5(BODY).hexdigest()}"'
 
@@ -28,18 +28,6 @@ ETAG = f'"{hashlib.md5(BODY).hexdigest()}"'
 def client():
     with Client(rate=0, seed=1, sleep=lambda seconds: None) as client:
         yield client
-
-
-def serve(body: bytes = BODY, faults: Faults | None = None, **options) -> LoopbackServer:
-    return LoopbackServer({"/": lambda request: Response(body, "application/fits", **options)}, faults)
-
-
-def fail_first(kind: str, times: int = 1, **options) -> Faults:
-    return Faults(1.0, (kind,), most_in_a_row=times, **options)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncated"])

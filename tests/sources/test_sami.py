@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from astropy.table import Table
 
+from loopback import catalogue_files
 from tiny_catalogues import make_catalogues
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
 from zoobot_3d.simulate.archive_catalogues import SAMI_TAP_PATH, catalogue_routes
@@ -33,10 +34,6 @@ def sami(root, server, options=FAST):
     return fetch_sami(root, url=server.url + SAMI_TAP_PATH, options=options, progress=False)
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "catalogues").iterdir()}
-
-
 # The service
 
 
@@ -45,9 +42,9 @@ def test_three_tables_become_one_and_a_second_run_asks_nothing(tmp_path, survey,
     with LoopbackServer(routes) as server:
         (file,) = sami(tmp_path, server)
         assert server.count() == 4  # the list of tables, and each of them
-        before = contents(tmp_path)
+        before = catalogue_files(tmp_path)
         (again,) = sami(tmp_path, server)
-        assert server.count() == 4 and contents(tmp_path) == before
+        assert server.count() == 4 and catalogue_files(tmp_path) == before
         agents = {served.request.headers["user-agent"].split("/")[0] for served in server.requests}
     assert agents == {"zoobot-3d"}
     assert (file.fetched, again.fetched, file.rows, file.columns) == (True, False, again.rows, 22)
@@ -73,7 +70,7 @@ def test_faults_change_nothing(tmp_path, routes):
         with LoopbackServer(routes, faults) as server:
             sami(tmp_path / kind, server)
             assert server.count() == (4 if kind == "slow" else 12)
-        assert contents(tmp_path / kind) == contents(tmp_path / "good")
+        assert catalogue_files(tmp_path / kind) == catalogue_files(tmp_path / "good")
 
 
 def test_a_service_that_stays_away(tmp_path, routes):
@@ -85,7 +82,7 @@ def test_a_service_that_stays_away(tmp_path, routes):
         assert server.count() == 2
     with pytest.raises(FetchError, match=r"\(2 attempts\)"):
         sami(tmp_path, server, options)  # nobody listens there any more
-    assert contents(tmp_path) == {}
+    assert catalogue_files(tmp_path) == {}
 
 
 def test_retry_after_is_waited_for(tmp_path, routes, monkeypatch):

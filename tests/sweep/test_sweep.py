@@ -12,7 +12,6 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from tiny_survey import make_survey
 from zoobot_3d import cli, io
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.learn.settings import load_config
@@ -28,11 +27,6 @@ search:
   train.lr: {low: 1.0e-3, high: 5.0e-2, log: true}
   train.loss: {choices: [bce, mse]}
 """
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return make_survey(tmp_path_factory.mktemp("survey"), n=16, size=64)
 
 
 @pytest.fixture
