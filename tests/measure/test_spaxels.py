@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from reproject import reproject_exact
 
 from zoobot_3d.errors import ConfigError, GridError
 from zoobot_3d.io.spaxels import SpaxelGrid
@@ -55,6 +56,21 @@ def test_a_spaxel_that_an_arm_covers_by_half_has_half_its_fraction():
     np.testing.assert_allclose(laid.masks[0][7], [0] * 9 + [0.5] + [1] * 10, atol=1e-4)  # 18 of 50 pixels on each side
     np.testing.assert_allclose(laid.masks[1], 0.4 * laid.masks[0], atol=1e-5)
     np.testing.assert_allclose(laid.footprint, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "side"), [(0.5, 30), (0.1, 50), (1.3, 40)])
+def test_means_are_those_of_exact_overlaps_on_the_sphere(scale, side):
+    masks = np.random.default_rng(0).random((2, 120, 120))
+    masks[:, 40:50, 70:90] = np.nan  # not known: no part of the means
+    wcs, shape = spaxel_wcs((side, side + 3), turn=33, mirror=-1, shift=(1.2, 4.1), scale=scale), (side, side + 3)
+    laid = masks_on_spaxels(masks, FIELD, wcs, shape)
+    known = np.isfinite(masks[0]).astype(float)
+    planes, covered = reproject_exact((np.stack([*np.nan_to_num(masks), known]), FIELD.wcs), wcs, shape_out=shape)
+    planes = np.nan_to_num(planes)
+    seen = laid.footprint > 0
+    np.testing.assert_allclose(laid.footprint, planes[2] * covered[2], atol=1.1e-3)  # less than 1e-3 is taken for 0
+    np.testing.assert_allclose(laid.masks[:, seen], planes[:2, seen] / planes[2, seen], atol=1e-4)
+    assert np.isnan(laid.masks[:, ~seen]).all() and seen.mean() > 0.1
 
 
 def test_the_footprint_of_the_masks_is_kept_and_what_lies_outside_is_unknown():

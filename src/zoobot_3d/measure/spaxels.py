@@ -13,8 +13,9 @@ import numpy as np
 from astropy.nddata import CCDData
 from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_pixel, proj_plane_pixel_scales
+from drizzle.resample import Drizzle
 from numpy.typing import ArrayLike, NDArray
-from reproject import reproject_exact
 from scipy.ndimage import gaussian_filter
 
 from zoobot_3d.errors import ConfigError, GridError
@@ -111,7 +112,7 @@ class Split:
 def masks_on_spaxels(
     masks: NDArray[np.floating], grid: PixelGrid, wcs: WCS, shape: tuple[int, int], *, fwhm: float = 0.0
 ) -> SpaxelMasks:
-    """Bring masks onto spaxels: the mean over each spaxel's area on the sky (`reproject.reproject_exact`).
+    """Bring masks onto spaxels: the mean over each spaxel's area on the sky (`drizzle.resample.Drizzle`).
 
     Parameters
     ----------
@@ -151,15 +152,33 @@ def masks_on_spaxels(
         sigma = fwhm * gaussian_fwhm_to_sigma / grid.pixscale
         spread = np.stack([gaussian_filter(plane, sigma, mode="constant") for plane in (*masks, known)])
         masks = known * spread[:2] / np.maximum(spread[2], 1e-12)
-    with quiet_libraries(), np.errstate(all="ignore"):
-        (*planes, inside), covered = reproject_exact((np.stack([*masks, known]), grid.wcs), wcs, shape_out=shape)
-    inside = np.nan_to_num(inside)
-    footprint = inside * np.clip(covered[0], 0, 1)
+    means, footprint = _drizzled(masks, known, grid, wcs, shape)
     footprint[footprint < _SLIVER] = 0
     if not footprint.any():
         raise GridError("no spaxel lies in the field of the masks; is it the cube of another galaxy?")
-    means = [np.divide(np.nan_to_num(p), inside, out=np.full(shape, np.nan), where=footprint > 0) for p in planes]
-    return SpaxelMasks(np.stack(means).clip(0, 1).astype(np.float32), footprint.astype(np.float32), wcs, fwhm)
+    return SpaxelMasks(np.where(footprint > 0, means.clip(0, 1), np.float32(np.nan)), footprint, wcs, fwhm)
+
+
+def _drizzled(
+    masks: NDArray[np.float64], known: NDArray[np.float64], grid: PixelGrid, wcs: WCS, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the means of masks over the known part of each spaxel, and how large that part is.
+
+    Drizzling (Fruchter & Hook 2002, PASP 114, 144) whole pixels weights each with its overlap with the spaxel.
+    """
+    rows, columns = np.indices(grid.shape)
+    with quiet_libraries(), np.errstate(all="ignore"):
+        x, y = pixel_to_pixel(grid.wcs, wcs, columns, rows)
+    sides = grid.pixscale / 3600 / proj_plane_pixel_scales(wcs)  # of a pixel of the masks, in spaxels
+    margin = int(np.ceil(2 * sides.max())) + 2  # pixels that lie across the border are not drizzled exactly
+    inner = (slice(margin, -margin),) * 2
+    onto = np.stack([x + margin, y + margin], axis=-1)
+    means = []
+    for mask in masks:
+        spaxels = Drizzle(out_shape=(shape[0] + 2 * margin, shape[1] + 2 * margin), fillval="0", disable_ctx=True)
+        spaxels.add_image(mask.astype(np.float32), 1.0, onto, weight_map=known.astype(np.float32))
+        means.append(spaxels.out_img[inner])
+    return np.stack(means), spaxels.out_wht[inner] * np.float32(sides.prod())
 
 
 def spaxel_radius(
