@@ -160,7 +160,7 @@ def masks_on_spaxels(
 
 
 def _drizzled(
-    masks: NDArray[np.float64], known: NDArray[np.float64], grid: PixelGrid, wcs: WCS, shape: tuple[int, int]
+    masks: NDArray[np.floating], known: NDArray[np.floating], grid: PixelGrid, wcs: WCS, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the means of masks over the known part of each spaxel, and how large that part is.
 
