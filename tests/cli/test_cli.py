@@ -1,5 +1,6 @@
 """The command line as a user meets it: in its own process."""
 
+import re
 import subprocess
 import sys
 
@@ -48,7 +49,10 @@ def test_version():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "invalid choice: 'fly'"),
+        (["fly"], "zoobot3d: argument COMMAND: invalid choice: 'fly' (choose from"),
+        (["predit"], "zoobot3d: argument COMMAND: invalid choice: 'predit', did you mean predict?"),
+        (["fetch", "cutout"], "zoobot3d fetch: argument KIND: invalid choice: 'cutout', did you mean cutouts?"),
+        (["predict", "t.csv", "--fecth", "--out", "o"], "zoobot3d predict: unknown --fecth, did you mean --fetch?"),
         (["predict"], "the following arguments are required"),
         (["predict", "nowhere", "--bundle", "b", "--out", "o"], "nowhere: no such file or folder"),
         (["predict", ".", "--bundle", "b", "--out", "o", "--spam", "1"], "unknown --spam"),
@@ -63,7 +67,19 @@ def test_a_mistake_is_one_line_and_exit_2(arguments, message, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
-    assert message in error and error.startswith("zoobot3d: ") and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
+    assert re.match(r"zoobot3d( [a-z-]+)*: (?!zoobot3d)", error)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_help_lists_every_command_once_within_the_terminal(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ") and line[2] not in " -"]
+    assert sorted(listed) == sorted(command.name for command in cli.COMMANDS)
+    assert max(map(len, lines)) <= min(columns, 100)
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import zoobot_3d
-from zoobot_3d.errors import BadPictureError, BundleError, ConfigError
+from zoobot_3d.errors import BadFileError, BadPictureError, BundleError, ConfigError
 from zoobot_3d.infer.bundle import Bundle, BundleInfo
 from zoobot_3d.infer.segmenter import Segmenter
 from zoobot_3d.networks.losses import build_loss
@@ -90,7 +91,8 @@ def test_the_same_network_as_in_the_bundle(segmenter, tiny_bundle):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ([1, 2], "expected a NumPy array"),
+        (None, "expected a NumPy array or a file, got NoneType$"),
+        ([1, 2], "got list; for several pictures call segment_batch"),
         (np.zeros((64, 64), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((64, 64, 3)), "expected uint8"),
         (picture(64)[:50], "expected a square, got 50 x 64"),
@@ -101,6 +103,29 @@ def test_the_same_network_as_in_the_bundle(segmenter, tiny_bundle):
 def test_what_is_no_picture(segmenter, wrong, message):
     with pytest.raises(BadPictureError, match=message):
         segmenter.segment(wrong)
+
+
+def test_a_picture_may_be_a_file_or_one_of_pillows(segmenter, tmp_path):
+    array = picture(64)
+    file = tmp_path / "picture.png"
+    Image.fromarray(array).save(file)
+    expected = segmenter.segment(array)
+    for given in (file, str(file), Image.open(file), Image.fromarray(array).convert("RGBA")):
+        np.testing.assert_array_equal(segmenter.segment(given), expected)
+    np.testing.assert_array_equal(segmenter.segment_batch([file, array])[0], expected)
+
+
+def test_a_cutout_in_fits_is_seen_with_north_up(segmenter, tmp_path):
+    cube = np.zeros((3, 64, 64), np.float32)  # in memory row 0 is north
+    cube[:, 5:20, 30:40] = 0.5
+    zoobot_3d.io.write_cutout(tmp_path / "cutout.fits", cube, zoobot_3d.PixelGrid((64, 64), 0.3, 150.0, 2.0))
+    expected = segmenter.segment(zoobot_3d.rgb_from_grz(cube[:, ::-1]))
+    np.testing.assert_array_equal(segmenter.segment(tmp_path / "cutout.fits"), expected)
+
+
+def test_a_file_that_is_not_there_is_named(segmenter, tmp_path):
+    with pytest.raises(BadFileError, match=r"galaxy\.jpg: no such file; check the path"):
+        segmenter.segment(tmp_path / "galaxy.jpg")
 
 
 def test_not_a_bundle(tmp_path):

@@ -9,7 +9,9 @@ Public: `main`.
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -57,12 +59,56 @@ COMMANDS = (
     *recipes.COMMANDS,
 )
 
+GROUPS = {
+    "try it": ("demo",),
+    "masks and numbers for your galaxies": (
+        "predict",
+        "figures",
+        "measure",
+        "export",
+        "spaxels",
+        "verify",
+        "describe",
+    ),
+    "a training set": (
+        "fetch",
+        "extract-marks",
+        "catalog",
+        "crossmatch",
+        "build-master",
+        "make-masks",
+        "check",
+        "import-galaxy-builder",
+    ),
+    "models": (
+        "train",
+        "recipes",
+        "sweep",
+        "evaluate",
+        "calibrate",
+        "experts",
+        "import-checkpoint",
+        "upgrade-bundle",
+    ),
+    "a simulated sky": ("simulate", "archive"),
+}
+"""Names of the commands as ``zoobot3d --help`` lists them: what most people need comes first."""
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are of this package: one line on the screen, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message):
+            near = _nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+            message = message[: choice.start()] + f"invalid choice: '{choice[1]}'{near}" if near else message
         raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    """Ask whether a word that nobody knows was meant to be one of these; empty if none is like it."""
+    near = difflib.get_close_matches(word, words, 1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -83,24 +129,50 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return super()._get_help_string(action)
 
 
+def _columns() -> int:
+    """Columns of the terminal that prose fills; argparse leaves two free as well."""
+    return max(40, min(100, shutil.get_terminal_size().columns - 2))
+
+
+def _listing() -> str:
+    """List the commands by group, with what each does."""
+    by_name = {command.name: command for command in COMMANDS}
+    lines = []
+    for title, names in GROUPS.items():
+        lines.append(f"{title}:")
+        for name in names:
+            told = textwrap.wrap(by_name[name].summary, _columns() - 24)
+            head = f"  {name:<20}  "
+            if len(name) > 20:
+                lines.append(f"  {name}")
+                head = " " * 24
+            lines += [head + told[0], *(" " * 24 + line for line in told[1:])]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error, for a bug report")
     parser = _Parser(
         "zoobot3d",
+        usage="zoobot3d [-h] [--debug] [--version] COMMAND ...",
         description="Find spiral arms and bars in galaxy images: for each pixel, the fraction of volunteers who would "
         "enclose it.",
         parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.description = textwrap.fill(parser.description or "", _columns())
     parser.add_argument("--version", action="version", version=f"zoobot3d {__version__}")
-    parser.epilog = "zoobot3d COMMAND --help explains a command and its options"
+    parser.epilog = f"{_listing()}\nzoobot3d COMMAND --help explains a command and its options"
     _add(parser, COMMANDS, {name for name in argv if not name.startswith("-")}, common)
     args, settings = parser.parse_known_args(argv)
     if args.command is None:
         parser.print_help()
         raise SystemExit(0)
     if settings and args.command not in ("train", "sweep"):
-        raise ConfigError(f"zoobot3d {args.command}: unknown {settings[0]}; see zoobot3d {args.command} --help")
+        near = _nearest(settings[0].partition("=")[0], args.known)
+        raise ConfigError(f"zoobot3d {args.command}: unknown {settings[0]}{near}; see zoobot3d {args.command} --help")
     args.settings = settings
     _refuse_empty(args, argv)
     return args
@@ -133,15 +205,19 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
     subparsers = parser.add_subparsers(
         dest="kind" if nested else "command",
         metavar="KIND" if nested else "COMMAND",
-        title="kinds" if nested else "commands",
+        title="kinds" if nested else None,
+        help=None if nested else argparse.SUPPRESS,  # `_listing` has them by group
+        prog=parser.prog,  # and not its usage, which is written out
         parser_class=_Parser,
         required=False,
     )
     for command in commands:
+        listed = {"help": command.summary} if nested else {}
+        summary = f"{command.summary[:1].upper()}{command.summary[1:]}."
         sub = subparsers.add_parser(
             command.name,
-            help=command.summary,
-            description=f"{command.summary[:1].upper()}{command.summary[1:]}.\n\n{textwrap.fill(command.details, 100)}",
+            **listed,
+            description="\n\n".join(textwrap.fill(text, _columns()) for text in (summary, command.details)),
             epilog=f"example:\n  {command.example}",
             formatter_class=_Help,
             parents=[common],
@@ -150,7 +226,7 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
             _add(sub, command.kinds, chosen, common)
         if command.name in chosen:
             command.options(sub)
-        sub.set_defaults(run=command.run, stopped=command.stopped)
+        sub.set_defaults(run=command.run, stopped=command.stopped, known=list(sub._option_string_actions))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,7 +60,8 @@ def status_of(error: BaseException, command: str, stopped: str) -> int | None:
             print(f"{name}: stopped by {signal.Signals(signum).name}; {kept}", file=sys.stderr)
         return 128 + signum
     if isinstance(error, Zoobot3DError):
-        print(f"zoobot3d: {error}", file=sys.stderr)
+        named = re.match(r"zoobot3d[ :]", str(error))  # the parser's errors name the command
+        print(error if named else f"zoobot3d: {error}", file=sys.stderr)
         return 2
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _OF_TRAINING:
         print(f"{name}: needs {error.name}; pip install 'zoobot-3d[train]'", file=sys.stderr)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +126,23 @@ def _predict(args: argparse.Namespace) -> int:
     if args.field:
         galaxies["field"] = args.field
     summary = _run(args, galaxies, segmenter)
-    print(f"{summary}\n{args.out}")
+    print(summary)
+    print(_made(args, summary))
     if args.radec or args.name:
-        _show(args, galaxies)
+        _show(args, galaxies, said=summary.warnings)
     return 1 if args.strict and summary.failed else 0
+
+
+def _made(args: argparse.Namespace, summary: PredictSummary) -> str:
+    """Say where the masks are, and which command looks at them."""
+    out = Path(args.out)
+    lines = [f"{out / 'shards'}: Parquet, a row for each galaxy with its masks, or with the reason why there are none"]
+    if (out / "masks").is_dir():
+        lines.append(f"{out / 'masks'}: the masks as files")
+    if summary.predicted + summary.skipped and not (args.radec or args.name):
+        draw = ["zoobot3d", "figures", "predictions", args.out, "--out", f"{out.name or 'masks'}.png"]
+        lines.append(f"look at the masks before you use them: {shlex.join(draw)}")
+    return "\n".join(lines)
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -268,7 +283,7 @@ def _run(args: argparse.Namespace, galaxies: pd.DataFrame, segmenter: Segmenter)
         )
 
 
-def _show(args: argparse.Namespace, galaxies: pd.DataFrame) -> None:
+def _show(args: argparse.Namespace, galaxies: pd.DataFrame, said: Collection[str]) -> None:
     """Print and draw what was found at single positions."""
     import numpy as np
 
@@ -281,7 +296,7 @@ def _show(args: argparse.Namespace, galaxies: pd.DataFrame) -> None:
         areas, highest = sky.areas(), np.nanmax(sky.masks, axis=(1, 2))
         rows.append([sky.name, *(f"{area:.1f}" for area in areas.values()), *(f"{value:.2f}" for value in highest)])
     print_table(rows, "areas above 0.2, and the highest fraction of volunteers")
-    for warning in dict.fromkeys(sky.warning for sky in found if sky.warning):
+    for warning in dict.fromkeys(sky.warning for sky in found if sky.warning and sky.warning not in said):
         print(f"warning: {warning}")
     for sky in found:
         file = gallery.position(sky)

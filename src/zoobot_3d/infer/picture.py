@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from zoobot_3d import io
+from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.errors import BadPictureError
+from zoobot_3d.sky.rgb import rgb_from_grz
 
 __all__ = [
     "FIELD_COLUMNS",
     "SMALLEST_PX",
+    "PictureLike",
+    "as_picture",
     "beyond_field",
     "check_picture",
     "exposure",
@@ -21,6 +28,9 @@ __all__ = [
     "outside_field",
     "outside_field_of",
 ]
+
+PictureLike: TypeAlias = NDArray[np.uint8] | str | os.PathLike[str] | Image.Image
+"""A picture in memory, row 0 north, or the file of one: JPEG, PNG and others, or a grz cutout in FITS."""
 
 FIELD_COLUMNS = ("field_top", "field_left", "field_height", "field_width")
 """Columns of a prediction that say which of the picture's pixels the networks saw, px."""
@@ -30,6 +40,32 @@ SMALLEST_PX = 32
 
 _DARK, _BRIGHT, _CLIPPED = 40, 254, 0.1
 """Of 600 real pictures, the brightest thousandth of the pixels is above 100 in all, and 5% are clipped in the worst."""
+
+
+def as_picture(given: PictureLike) -> NDArray[np.uint8]:
+    """Read a picture if it was given as a file, and turn one of Pillow's into an array.
+
+    Parameters
+    ----------
+    given : numpy.ndarray, path or PIL.Image.Image
+        A path that ends as those of FITS files do is read as a grz cutout (`zoobot_3d.read_cutout`), any other as a
+        picture (`zoobot_3d.read_picture`).
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8 RGB, row 0 north. Anything else that was given is returned as it is; `check_picture` judges it.
+
+    Raises
+    ------
+    BadFileError
+        If the file cannot be read.
+    """
+    if isinstance(given, str | os.PathLike):
+        if os.fspath(given).lower().endswith(CUBES):
+            return rgb_from_grz(io.read_cutout(given)[0][:, ::-1])  # it takes FITS row order
+        return io.read_picture(given)
+    return np.asarray(given.convert("RGB")) if isinstance(given, Image.Image) else given
 
 
 def outside_field(shape: tuple[int, int], field_fraction: float) -> NDArray[np.bool_]:
@@ -117,7 +153,8 @@ def check_picture(picture: Any, name: str = "picture", *, square: bool = True) -
         If the array is not (H, W, 3) uint8, not square, too small, or the same everywhere.
     """
     if not isinstance(picture, np.ndarray):
-        raise BadPictureError(f"{name}: expected a NumPy array, got {type(picture).__name__}")
+        several = "; for several pictures call segment_batch" if isinstance(picture, list | tuple) else ""
+        raise BadPictureError(f"{name}: expected a NumPy array or a file, got {type(picture).__name__}{several}")
     if picture.ndim != 3 or picture.shape[-1] != 3:
         raise BadPictureError(f"{name}: expected shape (H, W, 3), got {picture.shape}")
     if picture.dtype != np.uint8:

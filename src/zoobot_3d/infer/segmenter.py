@@ -21,7 +21,7 @@ from zoobot_3d.infer.bundle import DEFAULT, Bundle, StoredBundle, open_bundle
 from zoobot_3d.infer.ensemble import Ensemble
 from zoobot_3d.infer.field import FIELDS, Field, galaxy_window
 from zoobot_3d.infer.members import Member
-from zoobot_3d.infer.picture import check_picture
+from zoobot_3d.infer.picture import PictureLike, as_picture, check_picture
 from zoobot_3d.infer.uncertainty import Found
 from zoobot_3d.infer.windows import over_windows
 from zoobot_3d.sky.grid import PixelGrid
@@ -166,16 +166,15 @@ class Segmenter:
         """Grid the first network sees of a picture: the central field it was trained on, at its input size."""
         return self._members[0].grid(picture_grid)
 
-    def segment(
-        self, picture: NDArray[np.uint8], *, field: Field = "picture", outside: float = 0.0
-    ) -> NDArray[np.float32]:
+    def segment(self, picture: PictureLike, *, field: Field = "picture", outside: float = 0.0) -> NDArray[np.float32]:
         """Predict the masks of one picture.
 
         Parameters
         ----------
-        picture : numpy.ndarray
+        picture : numpy.ndarray, path or PIL.Image.Image
             (H, W, 3) uint8 RGB, row 0 north, square, of any size, showing a whole Galaxy Zoo field (424 px of
-            ``est_dr5_pixscale``, or that field in another number of pixels).
+            ``est_dr5_pixscale``, or that field in another number of pixels); or the file of such a picture, or of a grz
+            cutout in FITS.
         field : {"picture", "auto"}
             ``"auto"`` for a picture of any shape that shows another field: the galaxy nearest its middle is measured,
             and the networks see a window about it (`zoobot_3d.infer.field`). With ``tta`` the mean is also over windows
@@ -200,7 +199,7 @@ class Segmenter:
         return self.segment_batch([picture], field=field, outside=outside)[0]
 
     def segment_with_uncertainty(
-        self, picture: NDArray[np.uint8], *, field: Field = "picture", outside: float = 0.0
+        self, picture: PictureLike, *, field: Field = "picture", outside: float = 0.0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Predict the masks of one picture, and how uncertain each pixel is.
 
@@ -225,19 +224,20 @@ class Segmenter:
         ConfigError
             As in `check_uncertainty`.
         """
-        check_picture(picture, square=_check_field(field) == "picture")
-        masks, sigma, _ = self.find([picture], field, uncertain=True)[0]
+        array = as_picture(picture)
+        check_picture(array, square=_check_field(field) == "picture")
+        masks, sigma, _ = self.find([array], field, uncertain=True)[0]
         assert sigma is not None
         return np.nan_to_num(masks, nan=outside), np.nan_to_num(sigma, nan=outside)
 
     def segment_batch(
-        self, pictures: Iterable[NDArray[np.uint8]], *, field: Field = "picture", outside: float = 0.0
+        self, pictures: Iterable[PictureLike], *, field: Field = "picture", outside: float = 0.0
     ) -> list[NDArray[np.float32]]:
         """Predict the masks of many pictures, which may differ in size; see `segment`."""
-        pictures = list(pictures)
-        for index, picture in enumerate(pictures):
-            check_picture(picture, f"picture {index}", square=_check_field(field) == "picture")
-        return [np.nan_to_num(found.masks, nan=outside) for found in self.find(pictures, field)]
+        arrays = [as_picture(picture) for picture in pictures]
+        for index, array in enumerate(arrays):
+            check_picture(array, f"picture {index}", square=_check_field(field) == "picture")
+        return [np.nan_to_num(found.masks, nan=outside) for found in self.find(arrays, field)]
 
     def find(
         self, pictures: Sequence[NDArray[np.uint8]], field: Field = "picture", *, uncertain: bool = False

@@ -12,6 +12,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from zoobot_3d.errors import FetchError, Zoobot3DError
+from zoobot_3d.sources.reasons import no_answer
 
 __all__ = ["TRANSIENT", "Patience", "Retries", "TryAgain", "judged"]
 
@@ -98,7 +99,7 @@ class Retries:
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, httpx.TimeoutException):
             return f"no answer within {self._patience.timeout:g} s"
-        return str(error).replace("\n", " ") or type(error).__name__
+        return no_answer(error)
 
 
 @contextlib.contextmanager

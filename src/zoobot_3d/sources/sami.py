@@ -26,6 +26,7 @@ from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.http import DEFAULT_USER_AGENT
+from zoobot_3d.sources.reasons import no_answer
 
 if TYPE_CHECKING:
     from pyvo.dal import TAPService
@@ -230,7 +231,7 @@ class _Service:
 
         def give_up(state: RetryCallState) -> NoReturn:
             error = state.outcome.exception() if state.outcome else None
-            what = f"{_one_line(error)} ({state.attempt_number} attempts)"
+            what = f"{no_answer(error)[:200] if error else 'no answer'} ({state.attempt_number} attempts)"
             raise FetchError(self.url, what, "try again later") from error
 
         retrying = Retrying(
