@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from zoobot_3d import __version__
 from zoobot_3d.cli import (
@@ -212,7 +212,7 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
         required=False,
     )
     for command in commands:
-        listed = {"help": command.summary} if nested else {}
+        listed: dict[str, Any] = {"help": command.summary} if nested else {}
         summary = f"{command.summary[:1].upper()}{command.summary[1:]}."
         sub = subparsers.add_parser(
             command.name,
