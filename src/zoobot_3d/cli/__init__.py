@@ -205,7 +205,7 @@ def _add(parser: _Parser, commands: Sequence[Command], chosen: set[str], common:
     subparsers = parser.add_subparsers(
         dest="kind" if nested else "command",
         metavar="KIND" if nested else "COMMAND",
-        title="kinds" if nested else None,
+        title="kinds" if nested else None,  # type: ignore[arg-type]  # None is no title
         help=None if nested else argparse.SUPPRESS,  # `_listing` has them by group
         prog=parser.prog,  # and not its usage, which is written out
         parser_class=_Parser,

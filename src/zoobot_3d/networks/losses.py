@@ -38,7 +38,7 @@ OVERLAP_LEVEL = 0.2
 OVERLAP_STEEPNESS = 2.0
 """How fast a pixel passes from outside to inside at `OVERLAP_LEVEL`, relative to its logit."""
 OVERLAP_PIXELS = 10.0
-"""Added to intersection and union: false pixels in a picture without the class cost the more, the more they are."""
+"""Added to intersection and union, so that a bar of few pixels is no matter of all or nothing."""
 MIN_CONCENTRATION = 0.1
 """Lower limit of the concentration, which keeps ``lgamma`` and its gradient finite."""
 
@@ -143,10 +143,11 @@ class Loss(nn.Module, ABC):
 
 
 def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Return 1 minus the intersection over union of what exceeds `OVERLAP_LEVEL`, the mean over pictures.
+    """Return 1 minus the intersection over union of what exceeds `OVERLAP_LEVEL`, the mean over pictures that have it.
 
-    Predicted pixels pass smoothly from outside to inside, so that there is a gradient (Rahman & Wang 2016,
-    doi:10.1007/978-3-319-50835-1_22).
+    Pictures without the class have no part in it: there every false pixel would cost nearly as much as a missed bar,
+    and the network would find fewer bars. Predicted pixels pass smoothly from outside to inside, so that there is a
+    gradient (Rahman & Wang 2016, doi:10.1007/978-3-319-50835-1_22).
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (classes,), 0 where nothing is known.
+        (classes,), 0 where no picture has the class.
     """
     level = math.log(OVERLAP_LEVEL / (1 - OVERLAP_LEVEL))
     inside = (OVERLAP_STEEPNESS * (torch.logit(fraction, eps=1e-4) - level)).sigmoid() * known
@@ -166,8 +167,8 @@ def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
     both = (inside * there).sum(dim=(2, 3))
     either = inside.sum(dim=(2, 3)) + there.sum(dim=(2, 3)) - both
     missed = 1 - (both + OVERLAP_PIXELS) / (either + OVERLAP_PIXELS)
-    asked = known.flatten(2).any(dim=2)
-    return (missed * asked).sum(dim=0) / asked.sum(dim=0).clamp_min(1)
+    has = there.flatten(2).any(dim=2)
+    return (missed * has).sum(dim=0) / has.sum(dim=0).clamp_min(1)
 
 
 class L1Loss(Loss):

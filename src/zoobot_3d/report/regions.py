@@ -121,7 +121,8 @@ def mask_regions(
     for name, mask in zip(CLASSES, masks, strict=True):
         contours = contour_generator(z=np.pad(np.nan_to_num(np.asarray(mask, float)), 1))  # padded, so all are closed
         for level in levels:
-            for line in contours.lines(level):
+            lines: Any = contours.lines(level)  # its type depends on how the generator was made
+            for line in lines:
                 corners = cv2.approxPolyDP(line[:-1].astype(np.float32), _TOLERANCE, True)[:, 0]
                 if len(corners) < 3:
                     continue  # no area
