@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from timm_network import NETWORKS, SMALL_TIMM
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.networks import MODEL_NAMES, VoteHead, build_model
+from zoobot_3d.networks import VoteHead, build_model
 
 SMALL = {
     "fast_unet": {"widths": [8, 8, 16], "depths": [1, 0, 1]},
     "mobile_unet": {"widths": [8, 8, 8, 16]},
     "published_unet": {"width": 4, "multipliers": [1, 2, 2], "dropouts": [0.0, 0.1, 0.1]},
+    "timm_unet": SMALL_TIMM,
 }
 
 
@@ -18,7 +20,7 @@ def build(name, **options):
     return build_model(name, **SMALL[name], **options)
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_answers_come_from_the_encoder_alone(name):
     model = build(name, vote_answers=5).eval()
     calls = []
@@ -30,7 +32,7 @@ def test_answers_come_from_the_encoder_alone(name):
     assert calls == ["encoder"]
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_other_weights_have_the_same_names_and_start_the_same(name):
     plain, joint = build(name).state_dict(), build(name, vote_answers=5).state_dict()
     assert set(joint) - set(plain) == {"vote_head.linear.weight", "vote_head.linear.bias"}
@@ -38,7 +40,7 @@ def test_other_weights_have_the_same_names_and_start_the_same(name):
         assert torch.equal(value, joint[key]), key
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_masks_do_not_run_the_vote_head(name):
     model = build(name, vote_answers=5).eval()
     model.vote_head.register_forward_hook(lambda *_: pytest.fail("the vote head was run"))

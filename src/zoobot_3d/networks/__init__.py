@@ -1,6 +1,6 @@
 """The networks by name, their losses, metrics and augmentation, on batches of tensors.
 
-Knows torch and nothing else: no files, catalogues, settings or Lightning.
+Knows torch, and timm for one network, and nothing else: no files, catalogues, settings or Lightning.
 
 Public: `build_model`, `MODEL_NAMES`, `losses.build_loss`, `metrics`, `augment.Augment`.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoobot_3d.errors import ConfigError
@@ -18,6 +18,7 @@ from zoobot_3d.networks.fast_unet import FastUNet
 from zoobot_3d.networks.heads import VOTE_DROPOUT, VoteHead
 from zoobot_3d.networks.mobile_unet import MobileUNet
 from zoobot_3d.networks.published_unet import PublishedUNet
+from zoobot_3d.networks.timm_unet import TimmUNet, check_stored_options
 
 __all__ = [
     "MODEL_NAMES",
@@ -25,8 +26,10 @@ __all__ = [
     "MobileUNet",
     "PublishedUNet",
     "SegmentationModel",
+    "TimmUNet",
     "VoteHead",
     "build_model",
+    "check_stored_model",
     "model_options",
     "nearest_size",
 ]
@@ -41,16 +44,20 @@ OPTION_LIMITS: dict[str, tuple[float, float]] = {
     "multipliers": (1, 64),
     "dropouts": (0.0, 1.0),
     "relu_output": (False, True),
+    "encoder": (1, 200),
+    "pretrained": (False, True),
+    "strides": (2, 64),
 }
-"""Least and largest value of each option, or of each item of one that is a list: a network beyond is no network, but a
-wrong number that would fill the memory."""
+"""Least and largest value of each option, or of each item of one that is a list, or length of a text: a network beyond
+is no network, but a wrong number that would fill the memory."""
 
-_ModelClass = type[FastUNet] | type[MobileUNet] | type[PublishedUNet]
+_ModelClass = type[FastUNet] | type[MobileUNet] | type[PublishedUNet] | type[TimmUNet]
 
 _MODELS: dict[str, _ModelClass] = {
     "fast_unet": FastUNet,
     "mobile_unet": MobileUNet,
     "published_unet": PublishedUNet,
+    "timm_unet": TimmUNet,
 }
 
 MODEL_NAMES = tuple(_MODELS)
@@ -141,6 +148,25 @@ def build_model(
     return model
 
 
+def check_stored_model(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a network of a stranger's bundle that could not be built without the internet.
+
+    Parameters
+    ----------
+    name : str
+        As the bundle says.
+    options : mapping
+        As the bundle says, before anything is built.
+
+    Raises
+    ------
+    ConfigError
+        If weights, or what they are, would have to be fetched. Options that `SegmentationModel.options` holds never do.
+    """
+    if name == "timm_unet":
+        check_stored_options(options)
+
+
 def _check_option(name: str, value: Any, default: Any, least: float, most: float) -> None:
     """Raise `ConfigError` if an option is not of its default's type, or out of range."""
     if isinstance(default, list):
@@ -148,6 +174,10 @@ def _check_option(name: str, value: Any, default: Any, least: float, most: float
             raise ConfigError(f"{name} is {reprlib.repr(value)}; give a list of 1 to {MAX_LEVELS} numbers")
         for item in value:
             _check_option(name, item, default[0], least, most)
+        return
+    if isinstance(default, str):
+        if not isinstance(value, str) or not least <= len(value) <= most:
+            raise ConfigError(f"{name} is {reprlib.repr(value)}; give a name of {least} to {most} characters")
         return
     fit = (int, float) if isinstance(default, float) else (type(default),)
     if type(value) not in fit or not least <= value <= most:

@@ -177,18 +177,23 @@ class FastDecoder(nn.Module):
 
 
 class FastHead(nn.Module):
-    """A 3x3 convolution to 2x2 px for each cell, then a bilinear doubling to the resolution of the picture."""
+    """A 3x3 convolution to 2x2 px for each cell, then, bilinear, to the resolution of the picture."""
 
-    def __init__(self, in_channels: int, out_channels: int, initial_raw: Sequence[float] | None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, initial_raw: Sequence[float] | None, *, stride: int = STEM_STRIDE
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels * 4, 3, padding=1)
+        self.scale = stride / 2
         if initial_raw is not None:
             set_last_bias(self.conv, initial_raw, gain=0.1)
 
     def forward(self, decoded: Tensor) -> Tensor:
-        """Return (B, out_channels, 4h, 4w) for a map (B, in_channels, h, w)."""
-        half = functional.pixel_shuffle(self.conv(decoded), 2)
-        return functional.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+        """Return (B, out_channels, stride * h, stride * w) for a map (B, in_channels, h, w)."""
+        finer = functional.pixel_shuffle(self.conv(decoded), 2)
+        if self.scale == 1:
+            return finer
+        return functional.interpolate(finer, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
 
 class FastUNet(FoldingModel):
