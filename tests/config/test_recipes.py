@@ -50,7 +50,11 @@ def test_what_is_no_word_is_a_path(text):
     [
         ("defaults", TRAIN, r"^defaults: no such recipe or file; did you mean default\? recipes for zoobot3d train"),
         ("Joint", TRAIN, r"did you mean joint\?"),
-        ("nothing", TRAIN, "recipes for zoobot3d train --config: default, joint, published, weights; or give a YAML"),
+        (
+            "nothing",
+            TRAIN,
+            "recipes for zoobot3d train --config: default, joint, published, timm, weights; or give a YAML",
+        ),
         (
             "sweep",
             TRAIN,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
+from timm_network import FRESH, NETWORKS, SMALL_TIMM, needs_timm
 from zoobot_3d.cli import main
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BundleError, ConfigError
@@ -14,15 +15,16 @@ from zoobot_3d.infer.bundle import Bundle, BundleInfo, load_bundle, save_bundle
 from zoobot_3d.learn.finetune import encoder_is_frozen, freeze_encoder, parameter_groups, parameter_levels, start_from
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.train import train
-from zoobot_3d.networks import MODEL_NAMES, build_model
+from zoobot_3d.networks import build_model
 from zoobot_3d.networks.losses import build_loss
 
 TINY = {
     "fast_unet": {"widths": [8, 8, 8], "depths": [0, 1, 1]},
     "mobile_unet": {"widths": [8, 8, 8, 8]},
     "published_unet": {"width": 4, "multipliers": [1, 2, 2], "dropouts": [0.0, 0.1, 0.1], "relu_output": False},
+    "timm_unet": SMALL_TIMM,
 }
-LAST = {"fast_unet": "head.conv", "mobile_unet": "head.conv", "published_unet": "head.2"}
+LAST = {"fast_unet": "head.conv", "mobile_unet": "head.conv", "published_unet": "head.2", "timm_unet": "head.conv"}
 
 
 def build(name="fast_unet", loss="bce", seed=0, **options):
@@ -47,7 +49,7 @@ def make_bundle(path, name="fast_unet", loss="bce", seed=7, field_fraction=0.8, 
 
 
 class TestStartFrom:
-    @pytest.mark.parametrize("name", MODEL_NAMES)
+    @pytest.mark.parametrize("name", NETWORKS)
     @pytest.mark.parametrize(("old", "new"), [("bce", "bce"), ("l1", "mse"), ("beta_binomial", "beta_binomial")])
     def test_all_is_taken_over_where_outputs_mean_the_same(self, name, old, new, tmp_path):
         bundle = load_bundle(make_bundle(tmp_path / "b", name, old))
@@ -57,7 +59,7 @@ class TestStartFrom:
         for key, value in model.state_dict().items():
             assert torch.equal(value, bundle.model.state_dict()[key]), key
 
-    @pytest.mark.parametrize("name", MODEL_NAMES)
+    @pytest.mark.parametrize("name", NETWORKS)
     @pytest.mark.parametrize(("old", "new"), [("bce", "beta_binomial"), ("beta_binomial", "bce")])
     def test_means_are_taken_over_between_the_likelihoods(self, name, old, new, tmp_path):
         bundle = load_bundle(make_bundle(tmp_path / "b", name, old))
@@ -87,7 +89,7 @@ class TestStartFrom:
         with pytest.raises(BundleError, match=r"is not the one asked for: .* the first encoder\.levels\.2\.0\."):
             start_from(*build(depths=[0, 1, 0]), bundle)
 
-    @pytest.mark.parametrize("name", MODEL_NAMES)
+    @pytest.mark.parametrize("name", NETWORKS)
     def test_the_last_layer_stays_fresh_between_fractions_and_logits(self, name, tmp_path):
         bundle = load_bundle(make_bundle(tmp_path / "b", name, "l1"))
         model, loss = build(name, "bce")
@@ -162,12 +164,12 @@ class TestLevels:
         }
         assert {name: levels[name] for name in expected} == expected
 
-    @pytest.mark.parametrize("name", MODEL_NAMES)
+    @pytest.mark.parametrize("name", NETWORKS)
     def test_every_parameter_has_a_level_and_none_is_empty(self, name):
-        model = build_model(name)
+        model = build_model(name, **FRESH.get(name, {}))
         levels = parameter_levels(model)
         assert list(levels) == [key for key, _ in model.named_parameters()]
-        down = 6 if name == "mobile_unet" else 4
+        down = {"mobile_unet": 6, "timm_unet": 1}.get(name, 4)
         assert set(levels.values()) == set(range(1 + 3 + down))  # head, three stages up, levels down
 
 
@@ -202,6 +204,11 @@ class TestFreezing:
         freeze_encoder(model, False)
         assert all(p.requires_grad for p in model.parameters())
         assert all(m.training for m in model.encoder.modules())
+
+    @needs_timm
+    def test_an_encoder_of_timm_has_no_levels_to_freeze(self):
+        with pytest.raises(ConfigError, match=r"frozen_levels: this encoder has no levels.*use train\.freeze_encoder"):
+            freeze_encoder(build("timm_unet")[0], False, 1)
 
     @pytest.mark.parametrize(
         ("name", "first"), [("fast_unet", "downs.1.0.weight"), ("mobile_unet", "levels.1.0.expand")]

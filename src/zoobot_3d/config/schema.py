@@ -21,7 +21,7 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        Network: fast_unet, mobile_unet or published_unet.
+        Network: fast_unet, mobile_unet, published_unet, or timm_unet, which needs the extra timm.
     options : dict
         Options of the network, e.g. {width: 24}. They depend on model.name.
     vote_dropout : float

@@ -112,7 +112,7 @@ def freeze_encoder(model: SegmentationModel, frozen: bool, levels: int = 0) -> N
     Raises
     ------
     ConfigError
-        The encoder has no more levels than that.
+        The encoder has no more levels than that, or none.
     """
     model.encoder.requires_grad_(not frozen)
     model.encoder.train(not frozen)
@@ -120,6 +120,8 @@ def freeze_encoder(model: SegmentationModel, frozen: bool, levels: int = 0) -> N
         return
     stages = {name: int(found[2]) for name, _ in model.named_modules() if (found := _STAGE.match(f"{name}."))}
     encoder = {name: number for name, number in stages.items() if name.startswith("encoder.")}
+    if not encoder:
+        raise ConfigError("train.frozen_levels: this encoder has no levels of its own; use train.freeze_encoder")
     n_levels = 1 + max(encoder.values())
     if levels >= n_levels:
         raise ConfigError(f"train.frozen_levels: {levels} is too many of {n_levels} levels; use train.freeze_encoder")
@@ -146,7 +148,8 @@ def parameter_levels(model: SegmentationModel) -> dict[str, int]:
     -------
     dict
         Name -> level: 0 for the head, or heads; 1 for the decoder's last stage, the next numbers for those before it;
-        then the encoder from its deepest level, with all that is at the bottom, to its first, with the stem.
+        then the encoder from its deepest level, with all that is at the bottom, to its first, with the stem. The
+        encoder of a timm_unet is one level.
     """
     names = [name for name, _ in model.named_parameters()]
     stages = {name: (found[1], int(found[2])) for name in names if (found := _STAGE.match(name))}

@@ -50,7 +50,7 @@ from zoobot_3d.learn.finetune import start_from
 from zoobot_3d.learn.loggers import ExampleImages, build_loggers, check_logger, close_loggers
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.task import SegmentTask
-from zoobot_3d.networks import build_model, nearest_size
+from zoobot_3d.networks import build_model, model_options, nearest_size
 from zoobot_3d.networks.losses import DirichletMultinomialLoss, build_loss
 from zoobot_3d.schema import answers_per_question, vote_columns
 
@@ -135,7 +135,7 @@ def _train(config: Config, out: Path, resume: bool, callbacks: Sequence[Callback
     seed_everything(config.train.seed, workers=True, verbose=False)
     last = out / "checkpoints" / "last.ckpt"
     going_on = resume and last.is_file()
-    task = _build_task(config)
+    task = _build_task(config, anew=not going_on)
     if config.train.init is not None and not going_on:
         _start_from(config, task)
     data = MaskDataModule(config.data, config.train.seed, progress=config.train.progress)
@@ -177,20 +177,27 @@ def _claim(config: Config, out: Path, *, anew: bool) -> None:
     write_atomic(out / "config.yaml", config_to_yaml(config))
 
 
-def _build_task(config: Config) -> SegmentTask:
-    """Build network and loss, and check that the network can take the size asked for and has learned what is frozen."""
+def _build_task(config: Config, *, anew: bool) -> SegmentTask:
+    """Build network and loss, and check that the network can take the size asked for and has learned what is frozen.
+
+    Weights that a network would start from are fetched only if training begins `anew`, and not from a bundle.
+    """
+    options = dict(config.model.options)
+    pretrained = bool((model_options(config.model.name) | options).get("pretrained", False))
     for key, asked in (("freeze_encoder", config.train.freeze_encoder), ("frozen_levels", config.train.frozen_levels)):
-        if asked and config.train.init is None:
+        if asked and config.train.init is None and not pretrained:
             raise ConfigError(f"train.{key}: {asked} would keep random weights; start from a bundle, train.init")
     loss = build_loss(config.train.loss, config.train.class_weights, config.train.overlap)
     answers = answers_per_question(vote_columns(config.data.votes))
+    if pretrained and (config.train.init is not None or not anew):
+        options["pretrained"] = False  # all weights are overwritten
     model = build_model(
         config.model.name,
         loss.out_channels,
         initial_raw=loss.initial_raw,
         vote_answers=sum(answers),
         vote_dropout=config.model.vote_dropout,
-        **config.model.options,
+        **options,
     )
     vote_loss = DirichletMultinomialLoss(answers) if answers else None
     size, multiple = config.data.input_size, model.size_multiple

@@ -42,6 +42,7 @@ RECIPES = {
     "default": Recipe(TRAIN, "a small, fast network for one machine"),
     "joint": Recipe(TRAIN, "masks and whole-galaxy votes, trained together"),
     "published": Recipe(TRAIN, "the network and the settings of Walmsley & Spindler 2023"),
+    "timm": Recipe(TRAIN, "an encoder that was trained before, such as Zoobot's; needs the extra timm"),
     "weights": Recipe(TRAIN, "the network and the settings of the model in the package"),
     "sweep": Recipe(SWEEP, "a search for the best settings"),
     "slurm": Recipe(CLUSTER, "SLURM jobs, to copy and fill in"),
