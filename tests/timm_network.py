@@ -20,4 +20,4 @@ needs_timm = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 NETWORKS = [pytest.param(name, marks=needs_timm) if name == "timm_unet" else name for name in MODEL_NAMES]
 FRESH = {"timm_unet": {"encoder": SMALL_ENCODER, "pretrained": False}}
 """Options beside the defaults with which no weights are fetched."""
-SMALL_TIMM = FRESH["timm_unet"] | {"strides": [4, 8, 16], "widths": [8, 8, 16]}
+SMALL_TIMM = FRESH["timm_unet"] | {"strides": [4, 8, 16, 32], "widths": [8, 8, 8, 16]}
