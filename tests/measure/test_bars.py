@@ -70,7 +70,7 @@ def test_only_the_region_through_the_centre_counts():
     ("mask", "flag"),
     [
         (np.zeros((200, 200), np.float32), "no_bar"),
-        (0.15 * rectangle(200, 60, 14, 20), "bar_faint"),
+        (0.15 * rectangle(200, 60, 14, 20), "no_bar"),
         (rectangle(200, 30, 14, 20, at=(80, 0)), "bar_elsewhere"),
         (rectangle(200, 4, 3, 0), "bar_small"),
     ],
@@ -79,6 +79,18 @@ def test_no_answer_is_nan_and_a_flag(mask, flag):
     bar = measure_bar(mask, GRID)
     assert np.isnan([bar.length, bar.length_err, bar.pa, bar.axis_ratio, bar.length_deprojected]).all()
     assert flag in decode_flags(bar.flags)
+
+
+@pytest.mark.parametrize(("share", "flags"), [(0.3, ()), (0.22, ("bar_faint",))])
+def test_a_faint_bar_has_the_same_shape_and_larger_errors(share, flags):
+    mask = rectangle(200, 80, 20, 30)
+    bar, faint = measure_bar(mask, GRID), measure_bar(share * mask, GRID)
+    assert (faint.length, faint.pa, faint.axis_ratio) == pytest.approx((bar.length, bar.pa, bar.axis_ratio), rel=1e-3)
+    # 40 arcsec long, and 0.3 of the relative error of such a share of 15 volunteers.
+    doubt = 0.3 * np.sqrt((1 - share) / (15 * share))
+    assert faint.length_err == pytest.approx(np.hypot(bar.length_err, 40 * doubt), rel=0.02)
+    assert faint.pa_err > 2 * bar.pa_err
+    assert decode_flags(faint.flags) == flags
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from zoobot_3d.errors import GridError
 from zoobot_3d.measure.disk import FACE_ON, Disk
 from zoobot_3d.measure.flags import bits
 from zoobot_3d.measure.maps import check_fractions
-from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, polar_map, trace_ridges
+from zoobot_3d.measure.ridges import FAINT_PROMINENCE, PolarMap, polar_map, slant, trace_ridges
 from zoobot_3d.measure.spirals import Spiral, fit_spiral
 from zoobot_3d.sky.grid import PixelGrid
 
@@ -32,9 +32,11 @@ follows the arm from the centre outward. The letters S and Z are drawn in these 
 ARM_LEVEL = 0.35
 """Where an arm ends, as a fraction of the mask's peak."""
 
-LEAST_PEAK, FAINTEST = 0.1, 0.45
+LEAST_PEAK, FAINT = 0.2, 0.45
+"""Masks whose peak is below the first show nothing; arms in those below the second are flagged as faint."""
+
 _SWEEP = (0.25, 0.50)
-_LEAST_LEVEL = 0.08
+_LIT = 0.15  # of the highest value: what is lit
 _WITHOUT_BAR = 0.2  # of the outer radius: within, arms cannot be told from a nucleus
 _BAR_REACH = 0.9  # of the bar's semi-length in the plane: arms begin there
 _LEAST_TURN = np.radians(20.0)
@@ -45,7 +47,11 @@ _CLOSED = 0.92  # of a circle
 _RING_PITCH, _RING_TURN = np.radians(4.0), np.radians(300.0)
 # Chosen so that 68% of simulated galaxies lie within the error of the mean pitch, see benchmarks/measure.py: factors of
 # the error of the fits, whose residuals are not independent, and of the scatter over levels; and the least error (deg).
-_FIT_FACTOR, _SWEEP_FACTOR, _PITCH_FLOOR = 2.8, 2.0, 0.2
+_FIT_FACTOR, _SWEEP_FACTOR, _PITCH_FLOOR = 2.4, 1.8, 0.2
+# A mask of fraction p is the vote of about 15 volunteers: relative error sqrt((1 - p) / 15 p). Arms that turn by 90 deg
+# in all have 20 deg of error in pitch for each unit of it, those that turn by more have less.
+_VOTERS, _VOTE_FACTOR = 15, 20.0
+_LEAST_SLANT = 0.1  # above, the hand of nine in ten simulated galaxies whose ridges cannot be traced is right
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class Arms:
     pitch, pitch_err : float
         Mean pitch angle, deg, weighted by the length of the arms, over those of the majority's hand.
     hand : {"S", "Z", ""}
-        That of the longer arms together; empty without an answer.
+        That of the longer arms together; without arms that of the mask as a whole, if it has one.
     n_arms : int
         Arms of the majority's hand.
     n_arms_err : float
@@ -160,7 +166,8 @@ def measure_arms(
 
     The mask is deprojected onto axes of angle and ln r, its ridges are traced, and a straight line, weighted by length
     and the fraction of volunteers, is fitted to each: its slope is the tangent of the pitch angle. Ridges that touch
-    stay apart, and pieces on one spiral are one arm.
+    stay apart, and pieces on one spiral are one arm. All levels are relative to the mask's peak: a fainter mask of the
+    same shape has the same arms, with larger errors. Where no ridge can be traced, the mask as a whole may have a hand.
 
     Parameters
     ----------
@@ -194,17 +201,19 @@ def measure_arms(
     known = np.where(field, array, np.float32(0))
     at = grid.reference_pixel if centre is None else centre
     plane = disk or FACE_ON
-    lit = known[known > LEAST_PEAK]
     highest = float(np.asarray(cv2.blur(known, (3, 3))).max())
-    if highest < FAINTEST:
-        return Arms(peak=highest, flags=bits("arms_faint" if highest >= LEAST_PEAK else "no_arms"))
-    peak = float(np.percentile(lit, 98))
+    if highest < LEAST_PEAK:
+        return Arms(peak=highest, flags=bits("no_arms"))
+    peak = float(np.percentile(known[known > _LIT * highest], 98))
+    faint = ["arms_faint"] if highest < FAINT else []
     found = _arms_at(known, field, at, plane, bar_semi_major, ARM_LEVEL * peak)
     if found is None or not found[0]:
-        closed = found is not None and found[1]
-        return Arms(peak=peak, has_ring=closed, flags=bits("arms_untraced", *(["ring"] if closed else [])))
-    arms, closed = found
+        _, closed, tilt = found or ([], False, 0.0)
+        flags = bits("arms_untraced", *faint, *(["ring"] if closed else []))
+        return Arms(peak=peak, hand=_hand_of(tilt), has_ring=closed, flags=flags)
+    arms, closed, _ = found
     hand, pitch, pitch_err = _mean(arms)
+    own = [arm for arm in arms if arm.hand == hand]
     swept = [_arms_at(known, field, at, plane, bar_semi_major, level * peak) for level in _SWEEP]
     others = [other[0] for other in swept if other is not None and other[0]]
     changed = []
@@ -217,9 +226,9 @@ def measure_arms(
         pitch_err,
         _SWEEP_FACTOR * _rms(scatter),
         _rms(changed),
-        _of_disk([arm for arm in arms if arm.hand == hand], plane),
+        _of_disk(own, plane),
+        _of_votes(own, highest),
     ]
-    own = [arm for arm in arms if arm.hand == hand]
     counts = [sum(arm.hand == hand for arm in other) for other in others]
     is_cut = _is_cut(known, field, ARM_LEVEL * peak)
     flagged = {"arms_cut": is_cut, "arms_both_hands": len(own) < len(arms), "ring": closed}
@@ -232,7 +241,7 @@ def measure_arms(
         float(np.sqrt(np.mean([(count - len(own)) ** 2 for count in counts]))) if counts else np.nan,
         closed,
         peak,
-        bits(*(name for name, holds in flagged.items() if holds)),
+        bits(*faint, *(name for name, holds in flagged.items() if holds)),
     )
 
 
@@ -275,6 +284,19 @@ def _rms(values: list[float]) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if values else 0.0
 
 
+def _hand_of(tilt: float) -> Hand:
+    """Hand of a mask whose ridges cannot be traced."""
+    if abs(tilt) < _LEAST_SLANT:
+        return ""
+    return "Z" if tilt > 0 else "S"
+
+
+def _of_votes(arms: list[Arm], peak: float) -> float:
+    """Error of the mean pitch that a few volunteers leave: the larger, the less the arms turn (deg)."""
+    share = min(peak, 1.0)
+    return _VOTE_FACTOR * float(np.sqrt((1 - share) / (_VOTERS * share))) * 90 / sum(arm.turn for arm in arms)
+
+
 def _of_disk(arms: list[Arm], disk: Disk) -> float:
     """Error of the mean pitch from those of the disk: the same arms on the sky, deprojected otherwise (deg)."""
     if not (disk.inclination_err or disk.pa_err):
@@ -308,9 +330,11 @@ def _arms_at(
     disk: Disk,
     bar_semi_major: float,
     level: float,
-) -> tuple[list[Arm], bool] | None:
-    """Trace and fit the arms above a level, in px; tell whether there is a ring. None if the mask is empty there."""
-    level = max(level, _LEAST_LEVEL)
+) -> tuple[list[Arm], bool, float] | None:
+    """Trace and fit the arms above a level, in px; tell whether there is a ring, and the slant of the whole mask.
+
+    None if the mask is empty there. Arms that wind against the slant are none.
+    """
     shown = np.where(mask >= 0.5 * level, mask, 0).astype(np.float32)
     inner = _BAR_REACH * bar_semi_major
     polar = polar_map(shown, field, at, disk, inner)
@@ -321,10 +345,19 @@ def _arms_at(
     if rows.sum() < 4:
         return None
     polar = PolarMap(polar.values[rows], polar.known[rows], polar.log_radius[rows])
-    spirals = _spirals(polar, level)
-    candidates = [_described(spiral) for spiral in spirals]
-    arms, closed = [], _has_ring(polar, level)
-    for arm in candidates:
+    tilt, winding = slant(polar)
+    arms, closed = _agreeing(polar, level, outer, tilt)
+    if not arms and not closed and tilt:
+        arms, closed = _agreeing(polar, level, outer, tilt, winding)
+    return sorted(arms, key=lambda arm: -arm.length), closed or _has_ring(polar, level), tilt
+
+
+def _agreeing(
+    polar: PolarMap, level: float, outer: float, tilt: float, winding: float | None = None
+) -> tuple[list[Arm], bool]:
+    """Describe the arms that are long enough, if they wind as the slant says; tell whether one of them is a ring."""
+    arms, closed = [], False
+    for arm in (_described(spiral) for spiral in _spirals(polar, level, winding)):
         if np.radians(arm.pitch) < _RING_PITCH and np.radians(arm.turn) > _RING_TURN:
             closed = True
         elif np.radians(arm.turn) >= _LEAST_TURN and arm.length >= _LEAST_LENGTH * outer:
@@ -332,12 +365,17 @@ def _arms_at(
     if arms:
         strongest = max(arm.length * arm.height for arm in arms)
         arms = [arm for arm in arms if arm.length * arm.height >= _LEAST_SHARE * strongest]
-    return sorted(arms, key=lambda arm: -arm.length), closed
+    if arms and (_mean(arms)[0] == "Z") != (tilt > 0):
+        arms = []
+    return arms, closed
 
 
-def _spirals(polar: PolarMap, level: float) -> list[Spiral]:
-    """Fit the ridges that stand out and, as arms of a galaxy wind alike, fainter ones with the same winding."""
-    found = [fit_spiral(polar, ridge, level) for ridge in trace_ridges(polar, level)]
+def _spirals(polar: PolarMap, level: float, first: float | None) -> list[Spiral]:
+    """Fit the ridges that stand out and, as arms of a galaxy wind alike, fainter ones with the same winding.
+
+    ``first`` is a winding to begin with; by default it is that of the Fourier modes.
+    """
+    found = [fit_spiral(polar, ridge, level) for ridge in trace_ridges(polar, level, first)]
     spirals = _distinct([spiral for spiral in found if spiral is not None])
     if not spirals:
         return []

@@ -21,16 +21,18 @@ from zoobot_3d.measure.flags import bits
 from zoobot_3d.measure.maps import check_fractions
 from zoobot_3d.sky.grid import PixelGrid
 
-__all__ = ["BAR_LEVEL", "FAINTEST", "LEAST_PEAK", "Bar", "measure_bar"]
+__all__ = ["BAR_LEVEL", "FAINT", "LEAST_PEAK", "Bar", "measure_bar"]
 
 BAR_LEVEL = 0.25
 """Where the outline of a bar is, as a fraction of the mask's peak."""
 
-LEAST_PEAK, FAINTEST = 0.1, 0.25
-"""Masks whose peak is below the first show nothing; those below the second are too faint to be measured."""
+LEAST_PEAK, FAINT = 0.2, 0.25
+"""Masks whose peak is below the first show nothing; bars in those below the second are flagged as faint."""
 
 _SWEEP = (0.15, 0.20, 0.30, 0.40)  # of the peak: other outlines, whose scatter is part of the error
+_CENTRAL_LEVEL = 0.2  # of the highest value: the region through the centre
 _AXIS_LEVEL, _TAIL_LEVEL = 0.1, 0.02  # of the peak: direction, and length, are of all that lies above
+_LEAST_AXIS_LEVEL = 0.05
 _INTERPOLATION_PX = 0.3
 _DARK = 1 / 512  # below any level, and below the steps of stored masks
 _INNER = 1 / 3  # of width and length: where ends and sides are looked for
@@ -43,6 +45,9 @@ _OFF_CENTRE = 0.25  # of the length
 # position angle is off.
 _SWEEP_FACTOR = {"length": 1.9, "pa": 1.6, "axis_ratio": 1.0}
 _FLOOR = {"length": 0.011, "pa": 0.7, "axis_ratio": 0.05}
+# A mask of fraction p is the vote of about 15 volunteers: relative error sqrt((1 - p) / 15 p), of which the length has
+# this part.
+_VOTERS, _VOTE_FACTOR = 15, 0.3
 
 
 @dataclass(frozen=True)
@@ -178,9 +183,10 @@ def measure_bar(
     shape, peak = found
     if shape.length < _LEAST_PX:
         return Bar(peak=peak, n_regions=shape.n_regions, flags=bits("bar_small"))
-    errors = _errors(known, field, at, shape, others)
+    errors = _errors(known, field, at, shape, others, _VOTE_FACTOR * _doubt(peak))
     offset = float(np.hypot(shape.x - at[0], shape.y - at[1]))
     flagged = {
+        "bar_faint": peak < FAINT,
         "bar_several": shape.n_regions > 1,
         "bar_off_centre": offset > _OFF_CENTRE * shape.length,
         "bar_cut": shape.is_cut,
@@ -234,13 +240,13 @@ def _outline(
     """Find the bar's peak, and its shape at a fraction of it; or say why there is none."""
     smooth = np.asarray(cv2.blur(mask, (3, 3)))
     highest = float(smooth.max())
-    if highest < FAINTEST:
-        return Bar(peak=highest, flags=bits("bar_faint" if highest >= LEAST_PEAK else "no_bar"))
-    region, _ = _central(mask, LEAST_PEAK, at)
+    if highest < LEAST_PEAK:
+        return Bar(peak=highest, flags=bits("no_bar"))
+    region, _ = _central(mask, _CENTRAL_LEVEL * highest, at)
     peak = float(smooth[region].max()) if region is not None else 0.0
-    if peak < FAINTEST:
+    if peak < LEAST_PEAK:
         return Bar(peak=highest, flags=bits("bar_elsewhere"))
-    least = max(min(level, _AXIS_LEVEL * level / BAR_LEVEL), LEAST_PEAK / 2) * peak
+    least = max(min(level, _AXIS_LEVEL * level / BAR_LEVEL), _LEAST_AXIS_LEVEL) * peak
     shape = _shape(mask, field, at, level * peak, least)
     return Bar(peak=highest, flags=bits("bar_elsewhere")) if shape is None else (shape, peak)
 
@@ -373,13 +379,18 @@ def _errors(
     at: tuple[float, float],
     shape: _Shape,
     others: Sequence[NDArray[np.float32]],
+    doubt: float,
 ) -> dict[str, float]:
-    """Errors of length (px), position angle (deg) and axis ratio; ``others`` are masks that might be true as well."""
+    """Errors of length (px), position angle (deg) and axis ratio.
+
+    ``others`` are masks that might be true as well; ``doubt`` is what few volunteers add to the relative error.
+    """
     swept = [found[0] for level in _SWEEP if not isinstance(found := _outline(mask, field, at, level), Bar)]
     varied = [found[0] for other in others if not isinstance(found := _outline(other, field, at, BAR_LEVEL), Bar)]
+    sideways = shape.axis_ratio / max(1 - shape.axis_ratio**2, 0.1)
     floor = {
-        "length": _FLOOR["length"] * shape.length,
-        "pa": _FLOOR["pa"] / max(1 - shape.axis_ratio, 0.05),
+        "length": np.hypot(_FLOOR["length"], doubt) * shape.length,
+        "pa": np.hypot(_FLOOR["pa"] / max(1 - shape.axis_ratio, 0.05), np.degrees(doubt * sideways)),
         "axis_ratio": _FLOOR["axis_ratio"] * shape.axis_ratio,
     }
     errors = {}
@@ -393,6 +404,12 @@ def _errors(
         errors[name] = float(np.sqrt(scatter**2 + _spread(varied, shape, name) ** 2 + least**2))
     errors["pa"] = min(errors["pa"], 52.0)  # that of no knowledge: uniform within 180 deg
     return errors
+
+
+def _doubt(peak: float) -> float:
+    """Relative error of the fraction of volunteers at the peak."""
+    share = min(peak, 1.0)
+    return float(np.sqrt((1 - share) / (_VOTERS * share)))
 
 
 def _spread(shapes: list[_Shape], about: _Shape, name: str) -> float:

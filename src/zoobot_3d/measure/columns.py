@@ -115,7 +115,11 @@ GALAXY_COLUMNS: tuple[Column, ...] = (
     Column("n_arms_err", "", "Root mean square change of n_arms where arms end at 0.25 and 0.5 of the mask's peak."),
     *_with_error("pitch", "deg", "Mean pitch angle of these arms, weighted by length.", _DAVIS),
     Column(
-        "hand", "", "S or Z: the letter that the arms draw on a picture, north up and east to the left.", kind="text"
+        "hand",
+        "",
+        "S or Z: the letter that the arms draw on a picture, north up and east to the left; without arms, that of the "
+        "mask as a whole.",
+        kind="text",
     ),
     Column("winding", "", "The hand in words: outward clockwise (S), outward anticlockwise (Z).", kind="text"),
     Column("arm_length_total", "arcsec", "Length of all arms in the plane of the disk."),

@@ -53,8 +53,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag(3, "no_disk", "galaxy", "Neither given nor measured inclination: the disk is taken to be face-on."),
     Flag(4, "disk_unsure", "galaxy", "The outer isophotes disagree on the inclination by more than 10 degrees."),
     Flag(5, "inclined", "galaxy", "The disk is inclined by more than 70 degrees: deprojected numbers are unreliable."),
-    Flag(6, "no_bar", "bar", "No pixel of the bar mask is high enough to speak of a bar.", True),
-    Flag(7, "bar_faint", "bar", "Fewer than a quarter of the volunteers would enclose any one pixel in a bar.", True),
+    Flag(6, "no_bar", "bar", "Fewer than a fifth of the volunteers would enclose any one pixel in a bar.", True),
+    Flag(7, "bar_faint", "bar", "Fewer than a quarter of the volunteers would do so: there may be no bar."),
     Flag(8, "bar_several", "bar", "The bar mask has other regions than that through the centre; they are left out."),
     Flag(
         9, "bar_off_centre", "bar", "The centre of the bar is off that of the galaxy by over a quarter of its length."
@@ -64,9 +64,16 @@ FLAGS: tuple[Flag, ...] = (
     Flag(12, "bar_beyond_disk", "bar", "The bar is longer than the disk, as the outer isophotes show it."),
     Flag(13, "bar_round", "bar", "The bar is rounder than 0.8: its position angle means little."),
     Flag(14, "bar_small", "bar", "The bar is shorter than 6 pixels: it is not resolved.", True),
-    Flag(15, "no_arms", "arms", "No pixel of the arm mask is high enough to speak of arms.", True),
-    Flag(16, "arms_faint", "arms", "Fewer than 45% of the volunteers would enclose any one pixel in an arm.", True),
-    Flag(17, "arms_untraced", "arms", "The arm mask has no ridge that is long enough to fit a spiral to.", True),
+    Flag(15, "no_arms", "arms", "Fewer than a fifth of the volunteers would enclose any one pixel in an arm.", True),
+    Flag(16, "arms_faint", "arms", "Fewer than 45% of the volunteers would do so: there may be no arms."),
+    Flag(
+        17,
+        "arms_untraced",
+        "arms",
+        "No ridge of the arm mask is long enough to fit a spiral to, or ridges wind against the mask as a whole; "
+        "there may be a hand.",
+        True,
+    ),
     Flag(18, "arms_cut", "arms", "Arms reach the edge of the field: they may go on."),
     Flag(19, "arms_both_hands", "arms", "Some arms wind the other way than most; the mean is over the majority alone."),
     Flag(20, "ring", "arms", "The arm mask closes about the centre with a pitch angle near zero: a ring."),

@@ -232,7 +232,8 @@ def measure_masks(
         centre=centre,
     )
     stretch = 1.0 if disk is None or np.isnan(bar.pa) else disk.deproject_line(bar.pa)[1]
-    reach = float(np.nan_to_num(bar.length_px / 2 * stretch))
+    # A bar that few volunteers would draw does not cut arms off.
+    reach = 0.0 if bar.flags & bits("bar_faint") else float(np.nan_to_num(bar.length_px / 2 * stretch))
     arms = measure_arms(
         masks[0],
         grid,

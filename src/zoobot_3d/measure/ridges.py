@@ -28,6 +28,7 @@ __all__ = [
     "Ridge",
     "common_winding",
     "polar_map",
+    "slant",
     "trace_ridges",
 ]
 
@@ -162,6 +163,41 @@ def common_winding(polar: PolarMap, level: float) -> float:
     return float(windings[int(power.argmax())])
 
 
+def slant(polar: PolarMap) -> tuple[float, float]:
+    """Tell which way a whole mask winds, from the directions of its gradients; no ridge need be found.
+
+    From the structure tensor (Bigun & Granlund 1987) on axes of angle and ln r.
+
+    Parameters
+    ----------
+    polar : PolarMap
+        The mask.
+
+    Returns
+    -------
+    slant : float
+        The component that is odd in the angle over the trace, -1 to 1; positive winds outward in the sense of the
+        angle.
+    winding : float
+        Change of angle with ln r along the mean direction of the mask.
+    """
+    margin = 12
+    padded = np.concatenate([polar.values[:, -margin:], polar.values, polar.values[:, :margin]], axis=1)
+    smooth = np.asarray(cv2.GaussianBlur(padded, (0, 0), 1.5), float)
+    by_row, by_angle = np.gradient(smooth, ROW_STEP, 2 * np.pi / N_ANGLES)
+    # A step of angle and one of ln r are as long on the sky as the radius is large.
+    weight = np.exp(2 * (polar.log_radius - polar.log_radius[-1]))[:, None]
+    inside = slice(margin, -margin)
+    rows, angles, both = (
+        float((weight * one[:, inside] * other[:, inside]).sum())
+        for one, other in ((by_row, by_row), (by_angle, by_angle), (by_row, by_angle))
+    )
+    if rows + angles <= 0:
+        return 0.0, 0.0
+    across = 0.5 * np.arctan2(2 * both, angles - rows)  # from the axis of angles, of the steepest gradient
+    return -2 * both / (rows + angles), -float(np.tan(across))
+
+
 def trace_ridges(
     polar: PolarMap, level: float, winding: float | None = None, prominence: float = PROMINENCE
 ) -> list[Ridge]:
@@ -233,11 +269,11 @@ def _peaks(row, level, prominence):  # type: ignore[no-untyped-def]
             lowest_right = min(lowest_right, turned[at])
         if height - max(lowest_left, lowest_right) < prominence * height:
             continue
-        half = height / 2
+        half, slack = height / 2, 1e-3 * height
         left = right = place
-        while left > 0 and turned[left] > half and turned[left - 1] <= turned[left] + 1e-3:
+        while left > 0 and turned[left] > half and turned[left - 1] <= turned[left] + slack:
             left -= 1
-        while right < n - 1 and turned[right] > half and turned[right + 1] <= turned[right] + 1e-3:
+        while right < n - 1 and turned[right] > half and turned[right + 1] <= turned[right] + slack:
             right += 1
         # The centroid of the upper half is steadier than the highest pixel.
         total = moment = 0.0
