@@ -185,12 +185,14 @@ def test_the_record_of_a_fetch_says_why_there_is_no_cutout_and_what_is_wrong_wit
 
 
 def test_scales_in_the_record_of_a_fetch_are_those_of_its_pictures(tmp_path):
-    # 212 px of 0.5 arcsec show the field of 424 px of 0.25; they were taken for 424 px of 0.5.
+    # 212 px of 0.5 arcsec were taken for 424 px of 0.5.
     draw(tmp_path / "images" / "jpg" / "a.png")
     record = {"id": ["a"], "status": ["good"], "layer": "ls-dr8", "warning": [""], "pixscale": [0.5], "size": [212]}
     record["relative_desi_jpg_loc"] = ["images/jpg/a.png"]
     pd.DataFrame(record).to_parquet(tmp_path / "images" / "fetched.parquet")
-    assert list_galaxies(tmp_path / "images" / "fetched.parquet")["pixscale"].tolist() == [0.25]
+    galaxies = list_galaxies(tmp_path / "images" / "fetched.parquet")
+    assert galaxies["pixscale"].tolist() == [0.5]
+    assert galaxies["own_pixels"].tolist() == [True]
 
 
 def test_units_of_scales_are_honoured(tmp_path):

@@ -447,6 +447,13 @@ def test_rows_say_where_the_middle_of_a_cutout_is_and_what_was_converted(segment
     assert headers["scaled"]["PIXSCALE"] == 0.5 and headers["far"]["CRVAL1"] == pytest.approx(far.ra.deg)
 
 
+@pytest.mark.parametrize(("column", "expected"), [("pixscale", 0.262), ("est_dr5_pixscale", 0.262 * 424 / 64)])
+def test_a_column_pixscale_is_of_the_pictures_own_pixels(pictures, segmenter, tmp_path, column, expected):
+    (tmp_path / "c.csv").write_text(f"id,file,{column}\nx,pictures/a.jpg,0.262\n")
+    predict(list_galaxies(tmp_path / "c.csv"), segmenter, tmp_path / "out")
+    assert shards(tmp_path / "out").loc["x", "pixscale"] == pytest.approx(expected)
+
+
 def test_a_catalogue_gives_the_scale_that_a_cutout_does_not(segmenter, tmp_path):
     cutouts(tmp_path / "in", nowhere=NOWHERE)
     table = tmp_path / "in" / "table.csv"

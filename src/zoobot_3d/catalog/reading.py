@@ -21,7 +21,7 @@ from zoobot_3d.catalog.positions import PositionReader, plain_name, position_col
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import TABLES, check_regular, is_mask_file, read_table, table_columns
-from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, GZ_FIELD_PX, PIXSCALES, id_column
+from zoobot_3d.schema import COL_FITS, COL_ID, COL_JPG, COL_PIXSCALE, EMPTY, PIXSCALES, id_column
 
 __all__ = [
     "CUBES",
@@ -277,10 +277,11 @@ def list_galaxies(
     -------
     pandas.DataFrame
         ``id`` (integers if the table's are, see `zoobot_3d.catalog.naming.integer_ids`, else text), ``path`` (as
-        given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px of the 424 px picture)
-        where known, else NaN. ``warning`` says what is wrong with the position and, of the record of a fetch, with its
-        cutout; ``problem`` why it has no cutout. ``attrs`` hold ``root``, the folder that paths start from, and
-        ``named_by_file``, whether names are those of the pictures.
+        given), ``file`` (where it is), and ``ra``, ``dec`` (deg), ``pixscale`` (arcsec / px) where known, else NaN.
+        ``own_pixels`` tells whether the scale is that of the picture's own pixels, as in a column ``pixscale``, or of
+        424 px across it, as in ``est_dr5_pixscale``. ``warning`` says what is wrong with the position and, of the
+        record of a fetch, with its cutout; ``problem`` why it has no cutout. ``attrs`` hold ``root``, the folder that
+        paths start from, and ``named_by_file``, whether names are those of the pictures.
 
     Raises
     ------
@@ -388,7 +389,7 @@ def _from_files(files: list[Path], below: Path | None = None) -> pd.DataFrame:
     nan = np.full(len(files), np.nan)
     frame = pd.DataFrame(
         {"id": ids, "path": names, "file": pd.Series(map(str, files), dtype=object)}
-        | {"ra": nan, "dec": nan, "pixscale": nan}
+        | {"ra": nan, "dec": nan, "pixscale": nan, "own_pixels": True}
     )
     return _unique_ids(frame, below or Path(), named_by_file=True)
 
@@ -414,11 +415,14 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     pixscale, unscaled = (
         _scales(frame, scale, os.fspath(path)) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
     )
-    if {*_FETCHED, "pixscale", "size"} <= set(frame.columns):  # scales there are those of cutouts of `size` pixels
-        pixscale = pixscale * frame["size"].to_numpy(np.float64, na_value=np.nan) / GZ_FIELD_PX
     warning = ["; ".join(filter(None, both)) for both in zip(warning, unscaled, strict=True)]
     out: dict[str, Any] = {"id": ids, "path": paths, "file": [str(file or "") for file in files], "ra": ra, "dec": dec}
-    out |= {"pixscale": pixscale, "warning": warning} | _said_of_cutouts(frame, warning)
+    out |= {
+        "pixscale": pixscale,
+        "own_pixels": scale is not None and plain_name(scale) != COL_PIXSCALE,
+        "warning": warning,
+    }
+    out |= _said_of_cutouts(frame, warning)
     table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
     table = _unique_ids(table, root, named_by_file=named is None)
     return table if named is None else table.assign(id=integer_ids(table["id"], frame, named))

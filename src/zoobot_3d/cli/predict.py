@@ -61,8 +61,8 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixscale",
         type=float,
-        help="arcsec per pixel of a 424 px picture of the galaxy's field. Of fetched cutouts it is what is asked for "
-        "(0.262 if the size is not known); of your own pictures it is recorded and gives areas and FITS their scale",
+        help="arcsec per pixel. Of fetched cutouts, which have 424 px a side, it is what is asked for (0.262 if the "
+        "size is not known); of your own pictures it is that of their own pixels, and gives areas and FITS their scale",
     )
     parser.add_argument(
         "--field",
@@ -197,7 +197,7 @@ def _pictures(args: argparse.Namespace) -> pd.DataFrame:
         first = f"none of the pictures that it names is there, the first is {named[0]}" if named else "names no picture"
         raise BadFileError(args.input[0], first, "paths start from the folder of the table or list, or from --root")
     if args.pixscale is not None:
-        galaxies["pixscale"] = args.pixscale
+        galaxies["pixscale"], galaxies["own_pixels"] = args.pixscale, True
     return galaxies
 
 

@@ -81,6 +81,8 @@ def _row_stamp(row: Any) -> str:
     more = [getattr(row, "problem", ""), getattr(row, "warning", "")]
     if getattr(row, "field", "picture") != "picture":
         more.append(row.field)
+    if getattr(row, "own_pixels", False) and np.isfinite(row.pixscale):
+        more.append("own pixels")
     return stamp_of(*told, *more)
 
 
@@ -129,11 +131,11 @@ def _read_picture(row: Any) -> Picture:
 
 
 def _catalogued(row: Any, shape: tuple[int, ...]) -> PixelGrid:
-    """Make the grid of a picture from its row; a scale there is for 424 px, whatever the size of the file."""
+    """Make the grid of a picture from its row; Galaxy Zoo's scales are for 424 px, whatever the size of the file."""
     if not np.isfinite(row.pixscale):
         return PixelGrid((shape[0], shape[1]), np.nan)
     known = np.isfinite(row.ra) and np.isfinite(row.dec)
-    pixscale = row.pixscale * GZ_FIELD_PX / shape[0]
+    pixscale = row.pixscale if getattr(row, "own_pixels", False) else row.pixscale * GZ_FIELD_PX / shape[0]
     return PixelGrid((shape[0], shape[1]), pixscale, *((row.ra, row.dec) if known else ()))
 
 
