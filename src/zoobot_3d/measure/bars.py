@@ -26,8 +26,9 @@ __all__ = ["BAR_LEVEL", "FAINT", "LEAST_PEAK", "Bar", "measure_bar"]
 BAR_LEVEL = 0.25
 """Where the outline of a bar is, as a fraction of the mask's peak."""
 
-LEAST_PEAK, FAINT = 0.2, 0.25
-"""Masks whose peak is below the first show nothing; bars in those below the second are flagged as faint."""
+LEAST_PEAK, FAINT = 1 / 3, 0.5
+"""Masks whose peak is below the first show nothing; bars in those below the second are flagged as faint. Masters et al.
+2012 (MNRAS 424, 2180) take galaxies as strongly barred where half of the volunteers see a bar."""
 
 _SWEEP = (0.15, 0.20, 0.30, 0.40)  # of the peak: other outlines, whose scatter is part of the error
 _CENTRAL_LEVEL = 0.2  # of the highest value: the region through the centre
@@ -47,7 +48,7 @@ _SWEEP_FACTOR = {"length": 1.9, "pa": 1.6, "axis_ratio": 1.0}
 _FLOOR = {"length": 0.011, "pa": 0.7, "axis_ratio": 0.05}
 # A mask of fraction p is the vote of about 15 volunteers: relative error sqrt((1 - p) / 15 p), of which the length has
 # this part.
-_VOTERS, _VOTE_FACTOR = 15, 0.3
+_VOTERS, _VOTE_FACTOR = 15, 0.7
 
 
 @dataclass(frozen=True)

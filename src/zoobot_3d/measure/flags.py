@@ -53,8 +53,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag(3, "no_disk", "galaxy", "Neither given nor measured inclination: the disk is taken to be face-on."),
     Flag(4, "disk_unsure", "galaxy", "The outer isophotes disagree on the inclination by more than 10 degrees."),
     Flag(5, "inclined", "galaxy", "The disk is inclined by more than 70 degrees: deprojected numbers are unreliable."),
-    Flag(6, "no_bar", "bar", "Fewer than a fifth of the volunteers would enclose any one pixel in a bar.", True),
-    Flag(7, "bar_faint", "bar", "Fewer than a quarter of the volunteers would do so: there may be no bar."),
+    Flag(6, "no_bar", "bar", "Fewer than a third of the volunteers would enclose any one pixel in a bar.", True),
+    Flag(7, "bar_faint", "bar", "Fewer than half of the volunteers would do so: there may be no bar."),
     Flag(8, "bar_several", "bar", "The bar mask has other regions than that through the centre; they are left out."),
     Flag(
         9, "bar_off_centre", "bar", "The centre of the bar is off that of the galaxy by over a quarter of its length."
