@@ -8,6 +8,7 @@ and the map is sheared by it: arms stand upright, at angles of their own, also w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numba
@@ -67,6 +68,13 @@ class PolarMap:
     values: NDArray[np.float32]
     known: NDArray[np.bool_]
     log_radius: Floats
+
+    @cached_property
+    def twice_around(self) -> NDArray[np.float32]:
+        """The values, a little smoothed, with half a turn more at either side: (rows, 2 N_ANGLES)."""
+        half = N_ANGLES // 2
+        padded = np.concatenate([self.values[:, -half:], self.values, self.values[:, :half]], axis=1)
+        return np.asarray(cv2.GaussianBlur(padded, (0, 0), 1.5), np.float32)
 
 
 @dataclass

@@ -70,13 +70,11 @@ def fit_spiral(polar: PolarMap, ridge: Ridge, level: float, prominence: float = 
     """
     start, winding = ridge.line()
     first, last = ridge.log_radius[0], ridge.log_radius[-1]
-    padded = np.concatenate([polar.values[:, -N_ANGLES // 2 :], polar.values, polar.values[:, : N_ANGLES // 2]], axis=1)
-    smooth = np.asarray(cv2.GaussianBlur(padded, (0, 0), 1.5), np.float32)
     reach = float(np.clip(0.8 * np.median(ridge.width) * np.sin(np.arctan2(1.0, abs(winding))), 0.1, 0.5))
     spiral = None
     for step in range(6):
         slack = 0.15 if step > 1 else 0.0  # by which it may grow at each end
-        spiral = _across(smooth, polar, (start, winding), (first - slack, last + slack), reach, prominence)
+        spiral = _across(polar.twice_around, polar, (start, winding), (first - slack, last + slack), reach, prominence)
         kept = _lit_part(spiral, (first + last) / 2, level)
         if kept is None:
             return None
@@ -103,11 +101,11 @@ def _turned(spiral: Spiral) -> tuple[float, float]:
     weight = spiral.height * np.exp(spiral.log_radius - spiral.log_radius.max())
     kept = np.ones(len(along), bool)
     for _ in range(2):
-        mean_s, mean_t = (np.average(values[kept], weights=weight[kept]) for values in (along, spiral.off))
-        spread = np.average((along[kept] - mean_s) ** 2, weights=weight[kept])
-        slope = np.average((along[kept] - mean_s) * (spiral.off[kept] - mean_t), weights=weight[kept]) / spread
+        part = weight * kept / (weight @ kept)
+        mean_s, mean_t = part @ along, part @ spiral.off
+        slope = part @ ((along - mean_s) * (spiral.off - mean_t)) / (part @ (along - mean_s) ** 2)
         left = spiral.off - mean_t - slope * (along - mean_s)
-        kept = np.abs(left) <= max(2.5 * float(np.sqrt(np.average(left[kept] ** 2, weights=weight[kept]))), 0.01)
+        kept = np.abs(left) <= max(2.5 * float(np.sqrt(part @ left**2)), 0.01)
     slope = float(np.clip(slope, -0.5, 0.5))
     turned = float(np.clip(pitch + np.arctan(slope), 0.02, np.pi / 2 - 0.02))
     # The point in the middle moves across by mean_t: outward, and back in angle.
