@@ -7,7 +7,8 @@ Builder drew (``--drawn``; two of five folds are held out, so that they can judg
 ``--teacher``, predicts their masks.
 
 `STAGES` says how it trains: first from an encoder that has learned on photographs (extra ``weights``); then on from
-there, with the mean of the teacher and the first stage as the teacher. The mean of the weights of both is the model.
+there, with the mean of the teacher and the stage before as the teacher, and at last for the overlap of masks. `MEAN`
+names the stages whose mean of weights is the model.
 Measures the result on the survey's test galaxies, and writes it in half precision to
 ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command.
 
@@ -77,6 +78,10 @@ class Stage:
     ----------
     name : str
         Of its folder.
+    start : tuple of str
+        Stages whose mean of weights it starts from; without any, the encoder of photographs.
+    taught : str
+        Stage for which teachers predict the masks that it learns from: this one, or an earlier one.
     train, data : dict
         What differs from the recipe ``weights``.
     shares : dict
@@ -87,6 +92,8 @@ class Stage:
     """
 
     name: str
+    start: tuple[str, ...]
+    taught: str
     train: dict[str, float]
     data: dict[str, float]
     shares: dict[str, float]
@@ -96,6 +103,8 @@ class Stage:
 STAGES = (
     Stage(
         "first",
+        (),
+        "first",
         {"epochs": 8, "lr": 0.003, "ema": 0.998, "grey": 0.3, "bend": 0.02},
         {"epoch_size": 9600},
         {"drawn": 0.2, "taught": 0.25},
@@ -103,12 +112,34 @@ STAGES = (
     ),
     Stage(
         "second",
+        ("first",),
+        "second",
         {"epochs": 4, "lr": 0.0012, "ema": 0.997, "grey": 0.2, "bend": 0.015, "layer_decay": 1.0},
         {"epoch_size": 6400},
         {"drawn": 0.17, "taught": 0.38, "hosted": 0.15},
         (0.2, 0.4),
     ),
+    Stage(
+        "third",
+        ("second",),
+        "third",
+        {"epochs": 5, "lr": 0.0015, "ema": 0.997, "grey": 0.2, "bend": 0.015, "layer_decay": 1.0},
+        {"epoch_size": 7680},
+        {"drawn": 0.15, "taught": 0.28, "taught_hosts": 0.12, "hosted": 0.2},
+        (0.2, 0.4),
+    ),
+    Stage(
+        "fourth",
+        ("second", "third"),
+        "third",
+        {"epochs": 4, "lr": 0.0015, "ema": 0.997, "grey": 0.2, "bend": 0.015, "layer_decay": 1.0, "overlap": 0.05},
+        {"epoch_size": 6400},
+        {"drawn": 0.15, "taught": 0.28, "taught_hosts": 0.12, "hosted": 0.2},
+        (0.2, 0.4),
+    ),
 )
+MEAN = ("second", "third", "fourth")
+"""Stages whose mean of weights is the model."""
 HELD_FOLDS = (0, 1)
 """Of `fold`: galaxies that volunteers drew on and that are held out."""
 PIXSCALE = 0.2  # arcsec; any will do, as pictures and marks share their field and have no position
@@ -129,20 +160,40 @@ def drawn_galaxies(root: Path, folder: Path, held: Collection[int] = ()) -> pd.D
     return frame[~frame[COL_ID].map(fold).isin(set(held))].reset_index(drop=True)
 
 
-def unmarked_pictures(plain: Path, folders: Sequence[Path], hosts: Path) -> tuple[dict[str, Path], set[str]]:
-    """List real pictures without marks, but hosts that are kept for judging, and those of them that have no arms."""
+@dataclasses.dataclass(frozen=True)
+class Unmarked:
+    """Real pictures without marks.
+
+    Attributes
+    ----------
+    files : dict
+        Names and files.
+    plain : set of str
+        Those in which people saw no arms.
+    hosts : set of str
+        Those of the survey that the model is for.
+    """
+
+    files: dict[str, Path]
+    plain: set[str]
+    hosts: set[str]
+
+
+def unmarked_pictures(plain: Path, folders: Sequence[Path], hosts: Path) -> Unmarked:
+    """List real pictures without marks, but hosts that are kept for judging."""
     kept = set(pd.read_csv(HOSTS, dtype=str).query("split == 'test'")["id"])
     files = {folder: sorted(folder.glob("*.jpg")) for folder in (plain, *folders, hosts) if folder.is_dir()}
     if not files:
         print(f"{plain}: no pictures of Galaxy Zoo here; the model learns from no real picture without marks")
-    names = {folder: {f"{folder.name}_{path.stem}": path for path in paths} for folder, paths in files.items()}
-    pictures = {name: path for some in names.values() for name, path in some.items() if path.stem not in kept}
-    return pictures, set(names.get(plain, ()))
+    names = {
+        folder: {f"{folder.name}_{path.stem}": path for path in paths if path.stem not in kept}
+        for folder, paths in files.items()
+    }
+    every = {name: path for some in names.values() for name, path in some.items()}
+    return Unmarked(every, set(names.get(plain, ())), set(names.get(hosts, ())))
 
 
-def taught_galaxies(
-    root: Path, stage: Stage, pictures: dict[str, Path], teachers: Sequence[Path | str], without_arms: set[str]
-) -> pd.DataFrame:
+def taught_galaxies(root: Path, stage: Stage, pictures: Unmarked, teachers: Sequence[Path | str]) -> pd.DataFrame:
     """Make rows of real pictures whose masks teachers predict, where they are sure of a class.
 
     Parameters
@@ -150,31 +201,31 @@ def taught_galaxies(
     root : pathlib.Path
         Data root that masks are written to.
     stage : Stage
-        That they are for.
-    pictures : dict
-        Names and files.
+        That they are for; its shares say whether hosts are a group of their own.
+    pictures : Unmarked
+        They are known to have no arms where people saw none.
     teachers : sequence of path
         Bundles; their mean over turned and mirrored pictures counts.
-    without_arms : set of str
-        Those in which people saw no arms; they are known to have none.
     """
     segmenter = load_segmenter(list(teachers), tta=True)
     folder = root / "masks" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    rows, names = [], sorted(pictures)
+    rows, names = [], sorted(pictures.files)
     for start in range(0, len(names), 64):
         some = names[start : start + 64]
-        for name, masks in zip(some, segmenter.segment_batch([read_picture(pictures[n]) for n in some]), strict=True):
-            row: dict[str, object] = {COL_ID: f"taught_{name}", COL_JPG: str(pictures[name].resolve())}
+        shown = [read_picture(pictures.files[name]) for name in some]
+        for name, masks in zip(some, segmenter.segment_batch(shown), strict=True):
+            row: dict[str, object] = {COL_ID: f"taught_{name}", COL_JPG: str(pictures.files[name].resolve())}
+            row["group"] = "taught_hosts" if name in pictures.hosts and "taught_hosts" in stage.shares else "taught"
             for column, kind, mask in zip((COL_SPIRAL_MASK, COL_BAR_MASK), CLASSES, masks, strict=True):
-                known = np.zeros_like(mask) if kind == "spiral" and name in without_arms else mask
+                known = np.zeros_like(mask) if kind == "spiral" and name in pictures.plain else mask
                 if not stage.sure[0] < float(known.max()) < stage.sure[1]:
                     write_mask_png(folder / f"{name}_{kind}.png", known)
                     row[column] = f"masks/{stage.name}/{name}_{kind}.png"
             rows.append(row)
-    frame = pd.DataFrame(rows, columns=[COL_ID, COL_JPG, COL_SPIRAL_MASK, COL_BAR_MASK])
+    frame = pd.DataFrame(rows, columns=[COL_ID, COL_JPG, COL_SPIRAL_MASK, COL_BAR_MASK, "group"])
     frame = frame[frame[COL_SPIRAL_MASK].notna() | frame[COL_BAR_MASK].notna()].reset_index(drop=True)
-    return frame.assign(**{COL_PIXSCALE: PIXSCALE}, group="taught", split="train")
+    return frame.assign(**{COL_PIXSCALE: PIXSCALE}, split="train")
 
 
 def write_catalog(
@@ -251,26 +302,34 @@ def mean_of(bundles: Sequence[Path], out: Path, catalog: Path) -> Path:
 
 
 def train_stages(args: argparse.Namespace, catalog: Path, root: Path) -> Path:
-    """Train all stages, one from the other; return the bundle of the mean of their weights."""
+    """Train all stages; return the bundle of the mean of the weights of `MEAN`."""
     simulated = read_catalog(catalog)
-    pictures, without_arms = unmarked_pictures(args.plain, args.unmarked, Path(args.hosts))
-    start = write_start(load_config("weights", args.settings), root.parent / "photographs")
-    teachers, trained = [args.teacher], []
+    pictures = unmarked_pictures(args.plain, args.unmarked, Path(args.hosts))
+    done: dict[str, Path] = {}
+
+    def mean(names: Sequence[str], learn: Path) -> Path:
+        if len(names) == 1:
+            return done[names[0]]
+        return mean_of([done[name] for name in names], root.parent / "_".join(names) / "bundle", learn)
+
     for stage in STAGES:
-        learn = catalog.with_name(f"{stage.name}.parquet")
+        learn = catalog.with_name(f"{stage.taught}.parquet")
         if not learn.exists():
-            frames = [simulated]
-            frames += [taught_galaxies(root, stage, pictures, teachers, without_arms)] if pictures else []
+            frames, teachers = [simulated], [args.teacher, *[*done.values()][-1:]]
+            if pictures.files:
+                frames.append(taught_galaxies(root, stage, pictures, teachers))
             write_parquet(learn, pd.concat(frames, ignore_index=True))
         there = set(read_catalog(learn)["group"])
+        if stage.start:
+            start = mean(stage.start, learn)
+        else:
+            start = write_start(load_config("weights", args.settings), root.parent / "photographs")
         settings = [f"train.{key}={value}" for key, value in (GEOMETRY | stage.train).items()]
         settings += [f"data.{key}={value}" for key, value in stage.data.items()]
         settings += [f"data.group_shares.{name}={share}" for name, share in stage.shares.items() if name in there]
         settings += [f"data.catalog={learn}", f"train.init={start}", *args.settings]
-        start = train(load_config("weights", settings), root.parent / stage.name)
-        teachers = [args.teacher, start]
-        trained.append(start)
-    return mean_of(trained, root.parent / "mean", learn)
+        done[stage.name] = train(load_config("weights", settings), root.parent / stage.name)
+    return mean(MEAN, learn)
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ def one_to_one(
     """
     with mpl.rc_context(STYLE | PUBLISHED):
         width = width or 3.4 * len(panels)
-        figure = Figure(figsize=(width, width / len(panels)))
+        figure = Figure(figsize=(width, width / len(panels) + 0.3))  # square panels, and their titles
         for axes, (table, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             known = table[table["theirs"].notna() & table["ours"].notna()]
             errors = [known.get(name, pd.Series(np.nan, known.index)) for name in ("ours_err", "theirs_err")]
