@@ -37,7 +37,7 @@ EXTRA = {
 """Options that are added to every such command on a page: the same commands on fewer galaxies and steps."""
 
 REASONS = {
-    "installs software": 2,
+    "installs software": 3,
     "needs SLURM": 3,
     "needs GPUs": 3,
     "needs LSDB": 1,
