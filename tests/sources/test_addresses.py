@@ -65,6 +65,19 @@ def test_names_are_resolved_by_the_archive(archive, survey):
         resolve_name("nothing")
 
 
+def test_another_sky_at_the_same_port_gives_its_own_answers(survey, tmp_path, monkeypatch):
+    other = simulate_survey(tmp_path, 1, seed=9, workers=1, progress=False, files="pictures").root
+    found, port = [], 0
+    for sky in (survey, other):
+        with Archive(sky, port=port) as running:
+            port = int(running.url.rpartition(":")[2])
+            monkeypatch.setenv(ARCHIVE_VARIABLE, running.url)
+            found.append(resolve_name("NGC 3351").ra.deg)
+    assert found == pytest.approx(
+        [pd.read_parquet(survey / CATALOGUES["truth"])["ra"][1], pd.read_parquet(other / CATALOGUES["truth"])["ra"][0]]
+    )
+
+
 def test_commands_in_new_processes_ask_the_archive(archive, tmp_path):
     command = [sys.executable, "-m", "zoobot_3d.cli", "fetch", "hoyle", "--root", str(tmp_path)]
     subprocess.run(command, env=os.environ, check=True, capture_output=True)

@@ -36,7 +36,9 @@ def resolve_name(name: str) -> SkyCoord:
     urls = list(dict.fromkeys(map(service_url, sesame_url.get())))
     try:
         with sesame_url.set(urls), conf.set_temp("remote_timeout", _TIMEOUT):
-            return SkyCoord.from_name(name)
+            return SkyCoord.from_name(
+                name, cache=False
+            )  # the cache would keep "not found" too, and other servers' answers
     except NameResolveError as error:
         known = "unable to find coordinates" in str(error).lower()
         what = f"no object is called {name!r}" if known else f"the name service does not answer, to resolve {name!r}"
