@@ -48,7 +48,7 @@ from zoobot_3d.schema import CLASSES, COL_ID, COL_JPG, COL_MARKS, COL_PIXSCALE, 
 from zoobot_3d.sky.grid import PixelGrid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-from make_weights import FOLDS, fold
+from real_galaxies import FOLDS, fold
 
 LEVEL = 0.2
 NEAR_PX = 2.0  # of the SDSS image, 0.8 arcsec

@@ -37,6 +37,7 @@ from zoobot_3d.sky.grid import PixelGrid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import make_weights
+import real_galaxies
 
 GEOMETRY = {"zoom": 2, "squash": 0.5, "grey": 0.3, "photometric": 1.5, "bend": 0.02, "frozen_levels": 0, "lr": 0.003}
 """Settings of ``train`` that all variants share."""
@@ -55,7 +56,7 @@ PLAIN_VOTES = 5
 
 def plain_galaxies(root: Path, folder: Path) -> pd.DataFrame:
     """Make rows of pictures of galaxies without arms: five volunteers saw none, and nobody was asked for a bar."""
-    grid = PixelGrid((GZ_FIELD_PX, GZ_FIELD_PX), make_weights.PIXSCALE)
+    grid = PixelGrid((GZ_FIELD_PX, GZ_FIELD_PX), real_galaxies.PIXSCALE)
     blank = VolunteerMarks(
         grid, PathTask.from_nested([[]] * PLAIN_VOTES), PathTask.from_nested([]), PointTask.from_nested([], []), {}
     )
@@ -68,21 +69,21 @@ def plain_galaxies(root: Path, folder: Path) -> pd.DataFrame:
     names = sorted(path.name for path in folder.glob("*.jpg"))
     rows = {COL_ID: [f"plain_{Path(name).stem}" for name in names], COL_JPG: [f"images/plain/{name}" for name in names]}
     return pd.DataFrame(rows).assign(
-        **{COL_MARKS: marks, COL_PIXSCALE: make_weights.PIXSCALE}, group="plain", split="train"
+        **{COL_MARKS: marks, COL_PIXSCALE: real_galaxies.PIXSCALE}, group="plain", split="train"
     )
 
 
 def make_catalogs(args: argparse.Namespace) -> Path:
     """Simulate, add real galaxies, and write ``learn.parquet`` and ``judge.parquet``; return their folder."""
-    hosts = read_hosts(make_weights.HOSTS, args.real / "gz_decals_jpg/jpg", "train")
+    hosts = read_hosts(real_galaxies.HOSTS, args.real / "gz_decals_jpg/jpg", "train")
     survey = simulate_survey(args.work / "survey", args.galaxies, seed=12, files="pictures", broad=True)
-    drawn = make_weights.drawn_galaxies(survey.root, args.real / "galaxy_builder/drawn")
+    drawn = real_galaxies.drawn_galaxies(survey.root, args.real / "galaxy_builder/drawn")
     if drawn is None:
         raise SystemExit(f"{args.real}: no marks to judge by; give --real")
     real = [drawn, plain_galaxies(survey.root, args.real / "gz2_pictures/non_spirals")]
     path = make_weights.write_catalog(survey, hosts, (args.hosted, args.disks), 12, real)
     frame = read_catalog(path)
-    held = (frame["group"] == "drawn") & frame[COL_ID].map(make_weights.fold).isin(make_weights.HELD_FOLDS)
+    held = (frame["group"] == "drawn") & frame[COL_ID].map(real_galaxies.fold).isin(make_weights.HELD_FOLDS)
     write_parquet(path.with_name("learn.parquet"), frame[~held].reset_index(drop=True))
     write_parquet(path.with_name("judge.parquet"), frame[held].assign(split="test").reset_index(drop=True))
     make_weights.write_start(load_config("weights", []), args.work / "photographs")

@@ -25,13 +25,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from real_galaxies import HOSTS, Unmarked, drawn_galaxies, fold, taught_galaxies
 
 from zoobot_3d.catalog.reading import assign_split, read_catalog
 from zoobot_3d.config.schema import Config
@@ -39,35 +39,26 @@ from zoobot_3d.errors import Zoobot3DError
 from zoobot_3d.infer.bundle import DEFAULT, BundleInfo, load_bundle, save_bundle, save_info
 from zoobot_3d.infer.description import describe
 from zoobot_3d.infer.segmenter import load_segmenter
-from zoobot_3d.io import read_picture, write_atomic, write_mask_png, write_parquet
+from zoobot_3d.io import write_atomic, write_parquet
 from zoobot_3d.learn.calibration import calibrate
 from zoobot_3d.learn.settings import load_config
 from zoobot_3d.learn.train import train
 from zoobot_3d.networks import MobileUNet, build_model
 from zoobot_3d.networks.losses import build_loss
 from zoobot_3d.networks.mobile_unet import load_photograph_weights
-from zoobot_3d.prepare.drawn import import_galaxy_builder
 from zoobot_3d.report.evaluate import evaluate_catalog
-from zoobot_3d.schema import (
-    CLASSES,
-    COL_BAR_MASK,
-    COL_ID,
-    COL_JPG,
-    COL_MARKS,
-    COL_PIXSCALE,
-    COL_SPIRAL_MASK,
-)
+from zoobot_3d.schema import COL_ID, COL_JPG, COL_MARKS
 from zoobot_3d.simulate.hosts import read_hosts, simulate_in_hosts
 from zoobot_3d.simulate.survey import SurveySummary, simulate_survey
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_BUNDLE = ROOT / "src" / "zoobot_3d" / "default_bundle"
-HOSTS = ROOT / "tools" / "hosts.csv"
 REAL = ROOT.parent / "shared" / "realdata"
 LARGEST_MB = 8.0
-FOLDS = 5
 GEOMETRY = {"zoom": 2, "squash": 0.5, "photometric": 1.0, "frozen_levels": 0}
 """Settings of ``train`` that all stages share."""
+HELD_FOLDS = (0, 1)
+"""Of `real_galaxies.fold`: real galaxies, drawn on or labelled, that are held out to judge the model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +80,11 @@ class Stage:
     sure : tuple of float
         Highest fractions of a class up to which the teacher saw nothing, and from which it saw it clearly; between
         them the class is unknown.
+    answers : bool
+        Whether what people said of a picture corrects the teachers, beside that they saw no arms; and whether Galaxy
+        Zoo's examples, of which they said most, are learned from.
+    held : tuple of int
+        Of `real_galaxies.fold`: drawn galaxies and examples that are held out.
     """
 
     name: str
@@ -98,6 +94,8 @@ class Stage:
     data: dict[str, float]
     shares: dict[str, float]
     sure: tuple[float, float]
+    answers: bool = False
+    held: tuple[int, ...] = HELD_FOLDS
 
 
 STAGES = (
@@ -137,95 +135,28 @@ STAGES = (
         {"drawn": 0.15, "taught": 0.28, "taught_hosts": 0.12, "hosted": 0.2},
         (0.2, 0.4),
     ),
+    Stage(
+        "fifth",
+        ("second", "third", "fourth"),
+        "fifth",
+        {
+            "epochs": 4,
+            "lr": 0.0015,
+            "ema": 0.997,
+            "grey": 0.2,
+            "bend": 0.015,
+            "layer_decay": 1.0,
+            "overlap": 0.05,
+            "overlap_absent": 0.25,
+        },
+        {"epoch_size": 6400},
+        {"drawn": 0.17, "taught": 0.2, "taught_hosts": 0.18, "hosted": 0.2},
+        (0.2, 0.4),
+        answers=True,
+    ),
 )
 MEAN = ("second", "third", "fourth")
 """Stages whose mean of weights is the model."""
-HELD_FOLDS = (0, 1)
-"""Of `fold`: galaxies that volunteers drew on and that are held out."""
-PIXSCALE = 0.2  # arcsec; any will do, as pictures and marks share their field and have no position
-
-
-def fold(name: str) -> int:
-    """Return the fold, 0 to 4, of a galaxy; it depends on its identifier alone."""
-    return zlib.crc32(name.encode()) % FOLDS
-
-
-def drawn_galaxies(root: Path, folder: Path, held: Collection[int] = ()) -> pd.DataFrame | None:
-    """Add galaxies that volunteers drew on to a data root, but those of some folds; None if the folder is not there."""
-    if not folder.is_dir():
-        print(f"{folder}: no marks of Galaxy Builder here; the model learns from no real mark")
-        return None
-    print(summary := import_galaxy_builder(folder, root))
-    frame = read_catalog(summary.catalog).assign(group="drawn", split="train")
-    return frame[~frame[COL_ID].map(fold).isin(set(held))].reset_index(drop=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Unmarked:
-    """Real pictures without marks.
-
-    Attributes
-    ----------
-    files : dict
-        Names and files.
-    plain : set of str
-        Those in which people saw no arms.
-    hosts : set of str
-        Those of the survey that the model is for.
-    """
-
-    files: dict[str, Path]
-    plain: set[str]
-    hosts: set[str]
-
-
-def unmarked_pictures(plain: Path, folders: Sequence[Path], hosts: Path) -> Unmarked:
-    """List real pictures without marks, but hosts that are kept for judging."""
-    kept = set(pd.read_csv(HOSTS, dtype=str).query("split == 'test'")["id"])
-    files = {folder: sorted(folder.glob("*.jpg")) for folder in (plain, *folders, hosts) if folder.is_dir()}
-    if not files:
-        print(f"{plain}: no pictures of Galaxy Zoo here; the model learns from no real picture without marks")
-    names = {
-        folder: {f"{folder.name}_{path.stem}": path for path in paths if path.stem not in kept}
-        for folder, paths in files.items()
-    }
-    every = {name: path for some in names.values() for name, path in some.items()}
-    return Unmarked(every, set(names.get(plain, ())), set(names.get(hosts, ())))
-
-
-def taught_galaxies(root: Path, stage: Stage, pictures: Unmarked, teachers: Sequence[Path | str]) -> pd.DataFrame:
-    """Make rows of real pictures whose masks teachers predict, where they are sure of a class.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        Data root that masks are written to.
-    stage : Stage
-        That they are for; its shares say whether hosts are a group of their own.
-    pictures : Unmarked
-        They are known to have no arms where people saw none.
-    teachers : sequence of path
-        Bundles; their mean over turned and mirrored pictures counts.
-    """
-    segmenter = load_segmenter(list(teachers), tta=True)
-    folder = root / "masks" / stage.name
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, names = [], sorted(pictures.files)
-    for start in range(0, len(names), 64):
-        some = names[start : start + 64]
-        shown = [read_picture(pictures.files[name]) for name in some]
-        for name, masks in zip(some, segmenter.segment_batch(shown), strict=True):
-            row: dict[str, object] = {COL_ID: f"taught_{name}", COL_JPG: str(pictures.files[name].resolve())}
-            row["group"] = "taught_hosts" if name in pictures.hosts and "taught_hosts" in stage.shares else "taught"
-            for column, kind, mask in zip((COL_SPIRAL_MASK, COL_BAR_MASK), CLASSES, masks, strict=True):
-                known = np.zeros_like(mask) if kind == "spiral" and name in pictures.plain else mask
-                if not stage.sure[0] < float(known.max()) < stage.sure[1]:
-                    write_mask_png(folder / f"{name}_{kind}.png", known)
-                    row[column] = f"masks/{stage.name}/{name}_{kind}.png"
-            rows.append(row)
-    frame = pd.DataFrame(rows, columns=[COL_ID, COL_JPG, COL_SPIRAL_MASK, COL_BAR_MASK, "group"])
-    frame = frame[frame[COL_SPIRAL_MASK].notna() | frame[COL_BAR_MASK].notna()].reset_index(drop=True)
-    return frame.assign(**{COL_PIXSCALE: PIXSCALE}, split="train")
 
 
 def write_catalog(
@@ -301,35 +232,54 @@ def mean_of(bundles: Sequence[Path], out: Path, catalog: Path) -> Path:
     return out
 
 
+def read_unmarked(args: argparse.Namespace, *, answers: bool) -> Unmarked:
+    """List the real pictures without marks, with what people said of them, or only with where they saw no arms."""
+    pictures = Unmarked()
+    pictures.add_folder(args.plain, {"spiral": False})
+    for folder in args.unmarked:
+        pictures.add_folder(folder, {"spiral": True} if answers else {})
+    pictures.add_hosts(Path(args.hosts), answers=answers)
+    if answers:
+        pictures.add_examples(args.examples)
+    return pictures
+
+
+def learn_from(stage: Stage, args: argparse.Namespace, catalog: Path, root: Path, teachers: list[Path | str]) -> Path:
+    """Write the catalogue that a stage learns from, with masks that teachers predict, unless it is there."""
+    learn = catalog.with_name(f"{stage.taught}.parquet")
+    if not learn.exists():
+        frame = read_catalog(catalog)
+        frames = [frame[(frame["group"] != "drawn") | ~frame[COL_ID].map(fold).isin(stage.held)]]
+        pictures = read_unmarked(args, answers=stage.answers).without_folds(stage.held)
+        if pictures.files:
+            teacher = load_segmenter(teachers, tta=True)
+            frames.append(taught_galaxies(root, stage.name, pictures, teacher, stage.sure, stage.shares))
+        else:
+            print(f"{args.plain}: no pictures of Galaxy Zoo here; the model learns from no real picture without marks")
+        write_parquet(learn, pd.concat(frames, ignore_index=True))
+    return learn
+
+
 def train_stages(args: argparse.Namespace, catalog: Path, root: Path) -> Path:
     """Train all stages; return the bundle of the mean of the weights of `MEAN`."""
-    simulated = read_catalog(catalog)
-    pictures = unmarked_pictures(args.plain, args.unmarked, Path(args.hosts))
     done: dict[str, Path] = {}
 
-    def mean(names: Sequence[str], learn: Path) -> Path:
+    def mean(names: Sequence[str]) -> Path:
         if len(names) == 1:
             return done[names[0]]
-        return mean_of([done[name] for name in names], root.parent / "_".join(names) / "bundle", learn)
+        return mean_of([done[name] for name in names], root.parent / "_".join(names) / "bundle", catalog)
 
     for stage in STAGES:
-        learn = catalog.with_name(f"{stage.taught}.parquet")
-        if not learn.exists():
-            frames, teachers = [simulated], [args.teacher, *[*done.values()][-1:]]
-            if pictures.files:
-                frames.append(taught_galaxies(root, stage, pictures, teachers))
-            write_parquet(learn, pd.concat(frames, ignore_index=True))
+        start = mean(stage.start) if stage.start else None
+        learn = learn_from(stage, args, catalog, root, [args.teacher, *([start] if start else [])])
         there = set(read_catalog(learn)["group"])
-        if stage.start:
-            start = mean(stage.start, learn)
-        else:
-            start = write_start(load_config("weights", args.settings), root.parent / "photographs")
+        start = start or write_start(load_config("weights", args.settings), root.parent / "photographs")
         settings = [f"train.{key}={value}" for key, value in (GEOMETRY | stage.train).items()]
         settings += [f"data.{key}={value}" for key, value in stage.data.items()]
         settings += [f"data.group_shares.{name}={share}" for name, share in stage.shares.items() if name in there]
         settings += [f"data.catalog={learn}", f"train.init={start}", *args.settings]
         done[stage.name] = train(load_config("weights", settings), root.parent / stage.name)
-    return mean(MEAN, learn)
+    return mean(MEAN)
 
 
 def main() -> None:
@@ -345,6 +295,7 @@ def main() -> None:
     parser.add_argument(
         "--unmarked", type=Path, nargs="*", default=[REAL / "gz2_pictures/spirals"], help="other pictures without marks"
     )
+    parser.add_argument("--examples", type=Path, default=REAL / "gz_examples/labels.csv", help="labelled pictures")
     parser.add_argument("--teacher", default=DEFAULT, help="bundle; by default the one that is in the package now")
     parser.add_argument("--out", default=str(DEFAULT_BUNDLE), help="folder of the bundle")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in all stages")
@@ -356,7 +307,7 @@ def main() -> None:
 
     work = Path(args.work)
     survey = simulate_survey(work / "survey", args.galaxies, seed=args.seed, files="pictures", broad=True)
-    drawn = drawn_galaxies(survey.root, args.drawn, HELD_FOLDS)
+    drawn = drawn_galaxies(survey.root, args.drawn)
     catalog = write_catalog(survey, hosts, (args.hosted, args.disks), args.seed, [] if drawn is None else [drawn])
     bundle = load_bundle(train_stages(args, catalog, survey.root))
 

@@ -177,6 +177,19 @@ def test_missed_overlap_by_hand():
     assert missed.tolist() == pytest.approx([0, 0], abs=1e-3)
 
 
+def test_missed_overlap_of_pictures_without_the_class_counts_by_its_weight():
+    everywhere = torch.ones(2, 2, 32, 32, dtype=torch.bool)
+    # Spiral: all missed in the first picture, 8 rows found in the second where there are none.
+    found = torch.cat([rows(slice(0, 0), slice(0, 0)), rows(slice(0, 8), slice(0, 0))])
+    target = torch.cat([rows(slice(0, 16), slice(0, 0)), rows(slice(0, 0), slice(0, 0))])
+    there, nothing = 1 - OVERLAP_PIXELS / (512 + OVERLAP_PIXELS), 1 - OVERLAP_PIXELS / (256 + OVERLAP_PIXELS)
+    for absent in (0, 0.25, 1):
+        mean = (there + absent * nothing) / (1 + absent)
+        assert missed_overlap(found, target, everywhere, absent)[0].item() == pytest.approx(mean, abs=1e-3)
+    everywhere[1] = False  # nobody was asked about the second
+    assert missed_overlap(found, target, everywhere, 1.0)[0].item() == pytest.approx(there, abs=1e-3)
+
+
 def test_missed_overlap_turns_on_a_fifth_of_the_volunteers():
     everywhere = torch.ones(1, 2, 32, 32, dtype=torch.bool)
     target = torch.full((1, 2, 32, 32), 0.25)
@@ -241,6 +254,8 @@ def test_wrong_names_shapes_and_weights_are_refused():
         build_loss("bce", class_weights=(1.0, math.nan))
     with pytest.raises(ConfigError, match="overlap is -1"):
         build_loss("bce", overlap=-1.0)
+    with pytest.raises(ConfigError, match="overlap_absent is nan"):
+        build_loss("bce", overlap=1.0, overlap_absent=math.nan)
     loss = build_loss("beta_binomial")
     raw, votes, asked = batch(loss)
     with pytest.raises(ConfigError, match=r"give a raw output \(2, 4, 4, 4\)"):

@@ -147,6 +147,9 @@ class TrainConfig:
     overlap : float
         Weight of the part of each picture's arms and bars that is missed (1 minus the IoU above 0.2), added to the
         loss. With 0.05 it counts about as much as bce. Masks above 0.2 become better, fractions less well calibrated.
+    overlap_absent : float
+        Weight in it of a picture without arms, or without a bar, relative to one that has them. With 0, more bars are
+        found where there are none; with 1, fewer where there are some.
     vote_weight : float
         Weight of the loss of votes relative to that of masks. Used with data.votes. With 1, both have gradients of
         about the same size in the encoder.
@@ -218,6 +221,7 @@ class TrainConfig:
     loss: str = "bce"
     class_weights: tuple[float, float] = (1.0, 2.0)
     overlap: float = 0.0
+    overlap_absent: float = 0.0
     vote_weight: float = 0.3
     lr: float = 4e-3
     weight_decay: float = 0.05
@@ -255,6 +259,7 @@ class TrainConfig:
         _at_least("train.clip", self.clip, 0)
         _at_least("train.vote_weight", self.vote_weight, 0)
         _at_least("train.overlap", self.overlap, 0)
+        _at_least("train.overlap_absent", self.overlap_absent, 0)
         _at_least("train.accumulate", self.accumulate, 1)
         _at_least("train.bend", self.bend, 0)
         _at_least("train.zoom", self.zoom, 1)

@@ -187,7 +187,8 @@ def _build_task(config: Config, *, anew: bool) -> SegmentTask:
     for key, asked in (("freeze_encoder", config.train.freeze_encoder), ("frozen_levels", config.train.frozen_levels)):
         if asked and config.train.init is None and not pretrained:
             raise ConfigError(f"train.{key}: {asked} would keep random weights; start from a bundle, train.init")
-    loss = build_loss(config.train.loss, config.train.class_weights, config.train.overlap)
+    settings = config.train
+    loss = build_loss(settings.loss, settings.class_weights, settings.overlap, settings.overlap_absent)
     answers = answers_per_question(vote_columns(config.data.votes))
     if pretrained and (config.train.init is not None or not anew):
         options["pretrained"] = False  # all weights are overwritten

@@ -52,6 +52,8 @@ class Loss(nn.Module, ABC):
         Weight of each class (spiral, bar) in the mean. Bars are small, so they may deserve more.
     overlap : float
         Weight of `missed_overlap`, which is added. It makes every picture count alike, however small its bar.
+    overlap_absent : float
+        Weight in it of a picture without the class, relative to one that has it.
 
     Attributes
     ----------
@@ -65,20 +67,26 @@ class Loss(nn.Module, ABC):
     Raises
     ------
     ConfigError
-        If there is not one finite non-negative weight for each class, or all are 0; or if ``overlap`` is negative.
+        If there is not one finite non-negative weight for each class, or all are 0; or if another weight is negative.
     """
 
     channels = 1
     class_weights: Tensor
 
-    def __init__(self, class_weights: Sequence[float] = (1.0,) * len(CLASSES), overlap: float = 0.0) -> None:
+    def __init__(
+        self,
+        class_weights: Sequence[float] = (1.0,) * len(CLASSES),
+        overlap: float = 0.0,
+        overlap_absent: float = 0.0,
+    ) -> None:
         super().__init__()
         usable = all(math.isfinite(weight) and weight >= 0 for weight in class_weights) and sum(class_weights) > 0
         if len(class_weights) != len(CLASSES) or not usable:
             raise ConfigError(f"class_weights are {tuple(class_weights)}; give one weight >= 0 for each of {CLASSES}")
-        if not (math.isfinite(overlap) and overlap >= 0):
-            raise ConfigError(f"overlap is {overlap}; give a weight >= 0")
-        self.overlap = overlap
+        for name, weight in (("overlap", overlap), ("overlap_absent", overlap_absent)):
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ConfigError(f"{name} is {weight}; give a weight >= 0")
+        self.overlap, self.overlap_absent = overlap, overlap_absent
         self.register_buffer("class_weights", torch.tensor(class_weights, dtype=torch.float32), persistent=False)
 
     @property
@@ -138,16 +146,16 @@ class Loss(nn.Module, ABC):
         ) / known_pixels.clamp_min(1)
         weights = self.class_weights * (known_pixels > 0)
         if self.overlap:
-            means = means + self.overlap * missed_overlap(self.fraction(raw), safe_votes / safe_asked, known)
+            missed = missed_overlap(self.fraction(raw), safe_votes / safe_asked, known, self.overlap_absent)
+            means = means + self.overlap * missed
         return (means * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Return 1 minus the intersection over union of what exceeds `OVERLAP_LEVEL`, the mean over pictures that have it.
+def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor, absent: float = 0.0) -> Tensor:
+    """Return 1 minus the intersection over union of what exceeds `OVERLAP_LEVEL`, the mean over pictures.
 
-    Pictures without the class have no part in it: there every false pixel would cost nearly as much as a missed bar,
-    and the network would find fewer bars. Predicted pixels pass smoothly from outside to inside, so that there is a
-    gradient (Rahman & Wang 2016, doi:10.1007/978-3-319-50835-1_22).
+    Predicted pixels pass smoothly from outside to inside, so that there is a gradient (Rahman & Wang 2016,
+    doi:10.1007/978-3-319-50835-1_22).
 
     Parameters
     ----------
@@ -155,11 +163,14 @@ def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
         Predicted fractions and those of the volunteers, (B, classes, H, W) in 0-1.
     known : Tensor
         Whether volunteers were asked, of the same shape.
+    absent : float
+        Weight of a picture without the class, relative to one that has it. There a few false pixels cost nearly as much
+        as a missed bar: with 1 a network finds fewer bars, with 0 it finds some where there are none.
 
     Returns
     -------
     Tensor
-        (classes,), 0 where no picture has the class.
+        (classes,), 0 where no picture counts.
     """
     level = math.log(OVERLAP_LEVEL / (1 - OVERLAP_LEVEL))
     inside = (OVERLAP_STEEPNESS * (torch.logit(fraction, eps=1e-4) - level)).sigmoid() * known
@@ -167,8 +178,9 @@ def missed_overlap(fraction: Tensor, target: Tensor, known: Tensor) -> Tensor:
     both = (inside * there).sum(dim=(2, 3))
     either = inside.sum(dim=(2, 3)) + there.sum(dim=(2, 3)) - both
     missed = 1 - (both + OVERLAP_PIXELS) / (either + OVERLAP_PIXELS)
-    has = there.flatten(2).any(dim=2)
-    return (missed * has).sum(dim=0) / has.sum(dim=0).clamp_min(1)
+    has, asked = there.flatten(2).any(dim=2), known.flatten(2).any(dim=2)
+    weights = has + absent * (asked & ~has)
+    return (missed * weights).sum(dim=0) / weights.sum(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 class L1Loss(Loss):
@@ -274,7 +286,10 @@ DEFAULT_LOSS = "bce"
 
 
 def build_loss(
-    name: str = DEFAULT_LOSS, class_weights: Sequence[float] = (1.0,) * len(CLASSES), overlap: float = 0.0
+    name: str = DEFAULT_LOSS,
+    class_weights: Sequence[float] = (1.0,) * len(CLASSES),
+    overlap: float = 0.0,
+    overlap_absent: float = 0.0,
 ) -> Loss:
     """Build a loss by name.
 
@@ -286,6 +301,8 @@ def build_loss(
         Weight of each class (spiral, bar).
     overlap : float
         Weight of `missed_overlap` beside it.
+    overlap_absent : float
+        Weight in it of a picture without the class, relative to one that has it.
 
     Raises
     ------
@@ -294,7 +311,7 @@ def build_loss(
     """
     if name not in _LOSSES:
         raise ConfigError(f"no loss is called {name!r}; choose one of {', '.join(LOSS_NAMES)}")
-    return _LOSSES[name](class_weights, overlap)
+    return _LOSSES[name](class_weights, overlap, overlap_absent)
 
 
 class DirichletMultinomialLoss(nn.Module):
