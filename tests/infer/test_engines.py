@@ -3,14 +3,17 @@
 import dataclasses
 import importlib.util
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import zoobot_3d
 from zoobot_3d.engines.graph import check_graph
+from zoobot_3d.engines.pieces import pieces_of
 from zoobot_3d.errors import BundleError, ConfigError
-from zoobot_3d.infer.bundle import upgrade_bundle
+from zoobot_3d.infer.bundle import open_bundle, upgrade_bundle
+from zoobot_3d.infer.members import Member
 
 ENGINES = [
     "onnx",
@@ -33,6 +36,30 @@ def test_engines_agree_with_torch(engine, tta, examples):
     ):
         assert one.max() > 0
         assert np.abs(one - other).max() < LIMIT
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pieces_of_a_batch_come_back_in_order_whoever_else_asks(engine, tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    network, size = Member.of(bundle, engine, None).engine, bundle.info.input_size
+    views = np.random.default_rng(0).random((7, 3, size, size), dtype=np.float32)
+    alone = np.concatenate([network.raw(view[None]) for view in views])
+    assert len(np.unique(alone.mean((1, 2, 3)))) == len(views)
+    for count in range(1, len(views) + 1):
+        np.testing.assert_allclose(network.raw(views[:count]), alone[:count], atol=1e-5)
+    with ThreadPoolExecutor(4) as pool:
+        turned = [np.roll(views, step, axis=0) for step in range(8)]
+        for step, answer in enumerate(pool.map(network.raw, turned)):
+            np.testing.assert_allclose(answer, np.roll(alone, step, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "at_once", "sizes"),
+    [(1, 4, [1]), (3, 4, [1, 1, 1]), (5, 4, [2, 2, 1]), (32, 16, [2] * 16), (3, 1, [2, 1])],
+)
+def test_few_pictures_go_to_as_many_cores(pictures, at_once, sizes):
+    views = np.zeros((pictures, 3, 8, 8), np.float32)
+    assert [len(piece) for piece in pieces_of(views, at_once)] == sizes
 
 
 def small_bundle(folder, network, loss_name, seed, temperature, votes=()):
