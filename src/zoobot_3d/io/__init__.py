@@ -28,7 +28,8 @@ from zoobot_3d.io.pictures import (
     write_jpeg,
     write_png,
 )
-from zoobot_3d.io.tables import TABLES, as_one_kind, read_table, table_columns, write_parquet, write_table
+from zoobot_3d.io.table_writing import as_one_kind, write_parquet, write_table
+from zoobot_3d.io.tables import TABLES, read_table, table_columns
 
 __all__ = [
     "JPEG_QUALITY",
