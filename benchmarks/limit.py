@@ -24,7 +24,7 @@ import torch
 
 from models import cpu_name, gigaflop
 from zoobot_3d import __version__, load_segmenter
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.engines.threads import usable_cores
 from zoobot_3d.infer.bundle import DEFAULT, load_bundle
 from zoobot_3d.infer.rows import Picture, read_galaxy, stamped, success_row

@@ -328,7 +328,7 @@ def real(segmenter: Segmenter, folder: Path, out: Path) -> list[dict[str, Any]]:
 
 def speed(segmenter: Segmenter, n_galaxies: int) -> dict[str, Any]:
     """Time the command on predictions of simulated galaxies, with two processes."""
-    from zoobot_3d.catalog.reading import list_galaxies
+    from zoobot_3d.catalog.listing import list_galaxies
     from zoobot_3d.infer.predict import predict
     from zoobot_3d.measure.table import measure_table
     from zoobot_3d.simulate.survey import simulate_survey

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from zoobot_3d import __version__, load_segmenter
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.io import read_picture, write_atomic
 from zoobot_3d.sky.grid import PixelGrid

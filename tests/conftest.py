@@ -106,7 +106,7 @@ def segmenter(tiny_bundle):
 @pytest.fixture
 def out(pictures, segmenter, tmp_path) -> Path:
     """What is predicted of a test file's own ``pictures``, two to a shard."""
-    from zoobot_3d.catalog.reading import list_galaxies
+    from zoobot_3d.catalog.listing import list_galaxies
     from zoobot_3d.infer.predict import predict
 
     predict(list_galaxies(pictures), segmenter, tmp_path / "out", shard_size=2)

@@ -25,7 +25,9 @@ from hypothesis import strategies as st
 import zoobot_3d
 from tiny_survey import make_survey, mark_frame, marks, rectangle
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import list_galaxies, read_catalog, split_of
+from zoobot_3d.catalog.listing import list_galaxies
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.catalog.splits import split_of
 from zoobot_3d.compute.shards import sharded
 from zoobot_3d.errors import Zoobot3DError
 from zoobot_3d.infer.bundle import load_bundle

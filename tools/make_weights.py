@@ -33,7 +33,8 @@ import pandas as pd
 import torch
 from real_galaxies import HOSTS, Unmarked, drawn_galaxies, fold, taught_galaxies
 
-from zoobot_3d.catalog.reading import assign_split, read_catalog
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.catalog.splits import assign_split
 from zoobot_3d.config.schema import Config
 from zoobot_3d.errors import Zoobot3DError
 from zoobot_3d.infer.bundle import DEFAULT, BundleInfo, load_bundle, save_bundle, save_info

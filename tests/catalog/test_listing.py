@@ -11,7 +11,7 @@ import pytest
 from astropy.table import Table
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.infer.export import export_masks
 from zoobot_3d.infer.predict import predict

@@ -8,7 +8,7 @@ import pytest
 
 from tiny_survey import make_survey
 from zoobot_3d import cli
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.infer.segmenter import load_segmenter
 from zoobot_3d.io import write_jpeg

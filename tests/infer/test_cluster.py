@@ -12,7 +12,7 @@ import pytest
 import zoobot_3d
 from dask_workers import scheduler_with_two_workers
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.infer.bundle import load_bundle
 from zoobot_3d.infer.predict import Where, predict

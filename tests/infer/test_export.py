@@ -8,7 +8,7 @@ from astropy.io import fits
 
 import zoobot_3d
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.infer.bundle import load_bundle, save_bundle
 from zoobot_3d.infer.export import export_masks

@@ -14,7 +14,7 @@ from PIL import Image
 
 import zoobot_3d
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.infer.predictions import read_rows
 from zoobot_3d.infer.verify import verify
@@ -25,7 +25,7 @@ import os, signal, sys, threading
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.infer.uncertainty import Found
 

@@ -7,7 +7,7 @@ import pytest
 
 import zoobot_3d
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadPictureError, ConfigError
 from zoobot_3d.infer.field import FIELD_RADII, Window, galaxy_window, measure_galaxy
 from zoobot_3d.infer.predict import predict, read_masks

@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 from reproject import reproject_interp
 
 import zoobot_3d
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.export import export_masks
 from zoobot_3d.infer.predict import predict
 

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 
 import zoobot_3d
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.infer.bundle import load_bundle, save_bundle
 from zoobot_3d.infer.predict import predict, read_masks, read_masks_and_sigma, run_root

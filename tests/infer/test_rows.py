@@ -12,7 +12,7 @@ from astropy.table import QTable, Table
 
 import zoobot_3d
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.infer.export import export_masks
 from zoobot_3d.infer.predict import predict, read_masks

@@ -9,7 +9,7 @@ import pytest
 
 import zoobot_3d
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.infer.predict import predict, read_masks
 from zoobot_3d.infer.predictions import count_rows, read_rows

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.infer.predict import predict

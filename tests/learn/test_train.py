@@ -15,7 +15,8 @@ import torch
 
 from evil_pickle import Evil
 from tiny_survey import make_mixed_survey, make_survey
-from zoobot_3d.catalog.reading import read_catalog, split_of
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.catalog.splits import split_of
 from zoobot_3d.config.reading import config_to_yaml
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoobot_3d.catalog.reading import assign_split, join_columns
+from zoobot_3d.catalog.reading import join_columns
+from zoobot_3d.catalog.splits import assign_split
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import write_parquet
 from zoobot_3d.prepare.master import add_pixscale, build_master

@@ -9,7 +9,7 @@ import pytest
 from astropy.table import QTable
 
 from zoobot_3d import cli, io
-from zoobot_3d.catalog.reading import list_galaxies
+from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.infer.segmenter import load_segmenter

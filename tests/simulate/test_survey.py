@@ -10,7 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from zoobot_3d import schema
-from zoobot_3d.catalog.reading import assign_split
+from zoobot_3d.catalog.splits import assign_split
 from zoobot_3d.errors import BadFileError, ConfigError
 from zoobot_3d.io import read_cutout, read_picture, read_table
 from zoobot_3d.marks.gz3d import read_gz3d

@@ -14,7 +14,8 @@ from astropy.table import QTable
 
 from loopback import tree
 from zoobot_3d import cli
-from zoobot_3d.catalog.reading import gz_pixscale, read_catalog
+from zoobot_3d.catalog.pixel_scales import gz_pixscale
+from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, FetchError
 from zoobot_3d.io import read_cutout, read_picture, write_cutout
 from zoobot_3d.schema import EMPTY

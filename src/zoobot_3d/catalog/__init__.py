@@ -3,6 +3,6 @@
 Opens tables, never the pictures or marks that they name. Must not know where a table was downloaded, nor what is
 learned from it.
 
-Public: `reading.read_catalog`, `reading.list_galaxies`, `reading.gz_pixscale`, `reading.assign_split`,
+Public: `reading.read_catalog`, `listing.list_galaxies`, `pixel_scales.gz_pixscale`, `splits.assign_split`,
 `positions.read_positions`, `pairs.TableCatalogue`, `galaxy_files.galaxy_files`.
 """

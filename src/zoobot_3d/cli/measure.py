@@ -79,7 +79,7 @@ def _with_masks(paths: list[Path], out: Path) -> list[Path]:
     is_prediction = len(paths) == 1 and (paths[0] / "shards").is_dir()
     if is_prediction or all(is_mask_file(path) for path in paths if path.exists()):
         return paths
-    from zoobot_3d.catalog.reading import list_galaxies
+    from zoobot_3d.catalog.listing import list_galaxies
     from zoobot_3d.compute.progress import progress_bar
     from zoobot_3d.infer.predict import predict
     from zoobot_3d.infer.segmenter import load_segmenter

@@ -189,7 +189,7 @@ def _check_bundles(bundles: list[str]) -> None:
 
 def _pictures(args: argparse.Namespace) -> pd.DataFrame:
     """List pictures that are on disk."""
-    from zoobot_3d.catalog.reading import list_galaxies
+    from zoobot_3d.catalog.listing import list_galaxies
 
     galaxies = list_galaxies(args.input, root=args.root, leave_out=args.out)
     named = [file for file in galaxies["file"] if file]

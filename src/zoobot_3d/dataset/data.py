@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoobot_3d.catalog.galaxy_files import galaxy_files, has_labels, vote_counts
-from zoobot_3d.catalog.reading import catalog_root, read_catalog, split_of
+from zoobot_3d.catalog.reading import catalog_root, read_catalog
+from zoobot_3d.catalog.splits import split_of
 from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.config.schema import DataConfig
@@ -228,7 +229,7 @@ class MaskDataModule(LightningDataModule):
     """Train, validation and test galaxies of a catalogue, each split in its own dataset.
 
     Only rows that name marks or masks take part, and with ``config.votes`` those that have votes. The split is the
-    catalogue's, see `zoobot_3d.catalog.reading.split_of`. Only training galaxies are shuffled, anew each epoch and
+    catalogue's, see `zoobot_3d.catalog.splits.split_of`. Only training galaxies are shuffled, anew each epoch and
     alike for a seed, whether or not the run was interrupted.
 
     Parameters

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import list_galaxies, read_catalog
+from zoobot_3d.catalog.listing import list_galaxies
+from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.compute.locks import folder_lock
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.demo.page import PACKAGE, TUNED, Findings, write_page

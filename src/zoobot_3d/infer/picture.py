@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import CUBES
+from zoobot_3d.catalog.listing import CUBES
 from zoobot_3d.errors import BadPictureError
 from zoobot_3d.sky.rgb import rgb_from_grz
 

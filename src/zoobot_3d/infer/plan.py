@@ -82,7 +82,7 @@ def make_plan(galaxies: pd.DataFrame, before: pd.DataFrame, shard_size: int) -> 
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        From `zoobot_3d.catalog.reading.list_galaxies`.
+        From `zoobot_3d.catalog.listing.list_galaxies`.
     before : pandas.DataFrame
         From `known_rows`.
     shard_size : int

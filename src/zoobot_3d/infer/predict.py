@@ -174,7 +174,7 @@ def predict(
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        From `zoobot_3d.catalog.reading.list_galaxies`. Where a column ``field`` is ``"auto"``, the picture shows any
+        From `zoobot_3d.catalog.listing.list_galaxies`. Where a column ``field`` is ``"auto"``, the picture shows any
         field, and the galaxy is looked for and measured in it (`zoobot_3d.infer.field`); else a Galaxy Zoo field.
     segmenter : Segmenter
         From `zoobot_3d.load_segmenter`.

@@ -129,7 +129,7 @@ def fetch_galaxies(
     Returns
     -------
     galaxies : pandas.DataFrame
-        As from `zoobot_3d.catalog.reading.list_galaxies`, with the columns ``problem`` (why there is no cutout) and
+        As from `zoobot_3d.catalog.listing.list_galaxies`, with the columns ``problem`` (why there is no cutout) and
         ``warning``, and ``field``: ``"auto"`` where the size is not known. A row for every row of the table that has a
         name.
     notes : list of str
@@ -219,7 +219,7 @@ def predict_radec(
     settings : FetchSettings, optional
         Service and network; ``settings.requests.pixscale`` is arcsec per pixel of the 424 px cutout. The network was
         trained on galaxies that fill the picture as Galaxy Zoo's do: ``max(min(0.04 * petro_th50, 0.02 * petro_th90),
-        0.1)`` (see `zoobot_3d.catalog.reading.gz_pixscale`).
+        0.1)`` (see `zoobot_3d.catalog.pixel_scales.gz_pixscale`).
     masks : {"fits", "png", "none"}
         Files of the masks.
     uncertainty : bool

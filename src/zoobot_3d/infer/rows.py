@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import CUBES
+from zoobot_3d.catalog.listing import CUBES
 from zoobot_3d.compute.batch import file_stamp, reason_for, stamp_of
 from zoobot_3d.errors import BadFileError, BadPictureError, CatalogError
 from zoobot_3d.infer.field import Field, measure_galaxy
@@ -97,7 +97,7 @@ def read_galaxy(row: Any) -> Picture | str:
     Parameters
     ----------
     row : namedtuple
-        ``path``, ``file``, ``ra``, ``dec`` and ``pixscale`` of `zoobot_3d.catalog.reading.list_galaxies`, and
+        ``path``, ``file``, ``ra``, ``dec`` and ``pixscale`` of `zoobot_3d.catalog.listing.list_galaxies`, and
         ``problem``, ``warning`` and ``field`` where they are known beforehand.
     """
     try:
@@ -255,7 +255,7 @@ def stamped(galaxies: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
     Parameters
     ----------
     galaxies : pandas.DataFrame
-        From `zoobot_3d.catalog.reading.list_galaxies`.
+        From `zoobot_3d.catalog.listing.list_galaxies`.
     taken : mapping
         File names of galaxies that were predicted before, by ``id``; they stay.
 

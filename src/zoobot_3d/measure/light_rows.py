@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import CUBES, catalog_root
+from zoobot_3d.catalog.listing import CUBES
+from zoobot_3d.catalog.reading import catalog_root
 from zoobot_3d.compute.batch import file_stamp, reason_for
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.marks.gz3d import read_gz3d

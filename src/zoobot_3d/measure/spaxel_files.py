@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoobot_3d import __version__, io
+from zoobot_3d.catalog.listing import CUBES
 from zoobot_3d.catalog.naming import text_names
-from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import (
     ExtractSummary,
     file_stamp,

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zoobot_3d import __version__, io
+from zoobot_3d.catalog.listing import CUBES
 from zoobot_3d.catalog.naming import row_names
 from zoobot_3d.catalog.quantities import quantity
-from zoobot_3d.catalog.reading import CUBES
 from zoobot_3d.compute.batch import new_and_kept, reason_for, remove_leftovers, stacked, stamp_of, table_stem
 from zoobot_3d.compute.shards import Batch, check_cluster, sharded
 from zoobot_3d.errors import CatalogError, ConfigError

@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import assign_split, read_catalog
+from zoobot_3d.catalog.reading import read_catalog
+from zoobot_3d.catalog.splits import assign_split
 from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.errors import BadFileError
 from zoobot_3d.marks.galaxy_builder import SDSS_PIXSCALE, Rules, read_galaxy_builder

@@ -19,17 +19,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from zoobot_3d import io, schema
+from zoobot_3d.catalog.pixel_scales import gz_pixscale
 from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, read_positions
 from zoobot_3d.catalog.quantities import quantity
-from zoobot_3d.catalog.reading import (
-    SPLITS,
-    assign_split,
-    catalog_root,
-    gz_pixscale,
-    join_columns,
-    nullable_integers,
-    read_catalog,
-)
+from zoobot_3d.catalog.reading import catalog_root, join_columns, nullable_integers, read_catalog
+from zoobot_3d.catalog.splits import SPLITS, assign_split
 from zoobot_3d.compute.batch import remove_leftovers
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.schema import (
@@ -121,7 +115,7 @@ def build_master(
 
     Notes
     -----
-    The split is a hash of the galaxy's ``dr8_id`` (`zoobot_3d.catalog.reading.assign_split`), so it stays when rows are
+    The split is a hash of the galaxy's ``dr8_id`` (`zoobot_3d.catalog.splits.assign_split`), so it stays when rows are
     added, and repeated observations of a galaxy are in one split. ``ra``, ``dec`` and ``est_dr5_pixscale`` are those of
     the picture where one has been fetched, for pixels are placed on the sky by them.
     """
@@ -147,7 +141,7 @@ def build_master(
 
 
 def add_pixscale(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add ``est_dr5_pixscale`` where it is missing, from Petrosian radii by `zoobot_3d.catalog.reading.gz_pixscale`.
+    """Add ``est_dr5_pixscale`` where it is missing, from Petrosian radii (`zoobot_3d.catalog.pixel_scales`).
 
     Parameters
     ----------

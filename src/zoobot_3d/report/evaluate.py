@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog.reading import catalog_root, read_catalog, split_of
+from zoobot_3d.catalog.reading import catalog_root, read_catalog
+from zoobot_3d.catalog.splits import split_of
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.networks.metrics import SegmentationMetrics

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d import io
-from zoobot_3d.catalog.reading import CUBES
+from zoobot_3d.catalog.listing import CUBES
 from zoobot_3d.compute.batch import reason_for
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.report import figures

@@ -19,7 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from zoobot_3d import schema
-from zoobot_3d.catalog.reading import assign_split
+from zoobot_3d.catalog.splits import assign_split
 from zoobot_3d.io import atomic_path, write_parquet
 from zoobot_3d.simulate.answers import (
     Fractions,

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog.naming import POSITION_DIGITS, position_names, text_names
+from zoobot_3d.catalog.pixel_scales import gz_pixscale
 from zoobot_3d.catalog.positions import PositionReader, RaUnit, position_columns, require_columns
 from zoobot_3d.catalog.quantities import quantity
-from zoobot_3d.catalog.reading import gz_pixscale
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import unique_stems
 from zoobot_3d.schema import COL_DEC, COL_DEC_MANGA, COL_PIXSCALE, COL_RA, COL_RA_MANGA, GZ_FIELD_PX, id_column
@@ -66,7 +66,7 @@ class RequestOptions:
         Galaxies without a column of names are named after their positions.
     radius_column : str, optional
         Column of the half-light radius, in arcsec or in the unit that the table records; the scale follows as
-        `zoobot_3d.catalog.reading.gz_pixscale` says.
+        `zoobot_3d.catalog.pixel_scales.gz_pixscale` says.
     pixscale : float, optional
         Arcsec per pixel of the 424 px picture, for all galaxies, whatever the table says.
     default_pixscale : float, optional

@@ -263,7 +263,7 @@ def fetch_cutouts(
     galaxies : pandas.DataFrame
         A row a galaxy, e.g. from `zoobot_3d.catalog.reading.read_catalog`, or the ``failed.csv`` of an earlier run; of
         rows with the same name the first counts. The scale is ``est_dr5_pixscale``, or follows from ``petro_th50`` and
-        ``petro_th90``, or from ``est_petro_th50`` and ``est_petro_th90`` (see `zoobot_3d.catalog.reading.gz_pixscale`):
+        ``petro_th90``, or from ``est_petro_th50`` and ``est_petro_th90`` (see `zoobot_3d.catalog.pixel_scales`):
         the first that a row has.
     root : path
         Data root.

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from zoobot_3d import schema
-from zoobot_3d.catalog.reading import SPLIT_WORDS, SPLITS
+from zoobot_3d.catalog.splits import SPLIT_WORDS, SPLITS
 from zoobot_3d.prepare.check.file_facts import THUMB_SHAPE
 from zoobot_3d.schema import (
     COL_DEC,
