@@ -30,7 +30,6 @@ from zoobot_3d.infer.bundle import DEFAULT, load_bundle
 from zoobot_3d.infer.rows import Picture, read_galaxy, stamped, success_row
 from zoobot_3d.infer.segmenter import Segmenter
 from zoobot_3d.io import write_atomic, write_figure, write_parquet
-from zoobot_3d.sky.grid import PixelGrid
 
 MATRIX = 3072  # a side: large enough that its time is arithmetic
 GALAXIES = 128
@@ -53,17 +52,16 @@ class Clock:
 
 def one_round(rows: list[Any], segmenter: Segmenter) -> dict[str, float]:
     """Predict galaxies step by step; return the seconds of each step."""
-    (member,) = segmenter._members
     records = []
     with TemporaryDirectory() as folder:
         clock = Clock()
         pictures = [found for row in rows if isinstance(found := read_galaxy(row), Picture)]
         clock.done("read the JPEG")
-        views = np.stack([member.see(each.picture, PixelGrid(each.picture.shape[:2], 1.0)) for each in pictures])
+        (views,) = segmenter.views([each.picture for each in pictures])
         clock.done("network's pixels")
         batches = [views[i : i + segmenter.batch_size] for i in range(0, len(views), segmenter.batch_size)]
         for batch in batches:
-            member.predict(batch, False)
+            segmenter.fractions(batch)
         clock.done("network")
         places = segmenter.ask([each.picture for each in pictures])
         clock.last = time.perf_counter()  # the same once more, to have what lays answers on pictures

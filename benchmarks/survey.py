@@ -25,7 +25,6 @@ from zoobot_3d import __version__, load_segmenter
 from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.io import read_picture, write_atomic
-from zoobot_3d.sky.grid import PixelGrid
 
 ALONE = 512  # pictures that the engine is timed on
 
@@ -33,14 +32,13 @@ ALONE = 512  # pictures that the engine is timed on
 def engine_rate(folder: Path, engine: str) -> float:
     """Pictures per second of the network alone, prepared and in batches."""
     segmenter = load_segmenter(engine=engine)
-    (member,) = segmenter._members
     pictures = [read_picture(path) for path in sorted(folder.glob("*.jpg"))[:ALONE]]
-    views = np.stack([member.see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in pictures])
+    (views,) = segmenter.views(pictures)
     batches = [views[i : i + segmenter.batch_size] for i in range(0, len(views), segmenter.batch_size)]
-    member.predict(batches[0], False)  # the first is slower
+    segmenter.fractions(batches[0])  # the first is slower
     start = time.perf_counter()
     for batch in batches:
-        member.predict(batch, False)
+        segmenter.fractions(batch)
     return len(views) / (time.perf_counter() - start)
 
 

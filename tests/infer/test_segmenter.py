@@ -166,6 +166,19 @@ def test_members_may_differ_in_size_and_field():
     np.testing.assert_allclose(sigma[0, :15], 0, atol=1e-3)
 
 
+def test_what_each_network_sees_of_a_picture():
+    segmenter = Segmenter([constant(0.2, 0, size=32, field=1.0), constant(0.6, 0, size=48, field=0.5)], device="cpu")
+    shown = np.zeros((64, 64, 3), np.uint8)
+    shown[:20] = 204  # above the middle half is row 16: it sees 4 px, that is 6 of its own
+    whole, middle = segmenter.views([np.zeros_like(shown), shown])
+    assert whole.shape == (2, 3, 32, 32) and middle.shape == (2, 3, 48, 48) and whole.dtype == np.float32
+    assert not whole[0].any() and not middle[0].any()
+    assert (whole[1] > 0.4).sum(axis=1).tolist() == [[10] * 32] * 3  # half as many rows
+    assert (middle[1] > 0.4).sum(axis=1).tolist() == [[6] * 48] * 3
+    assert whole[1, :, :8].min() == pytest.approx(0.8, abs=0.01)
+    assert segmenter.fractions([whole, middle]).shape == (2, 2, 32, 32)
+
+
 def test_fractions_of_members_that_differ():
     segmenter = Segmenter([constant(0.2, 0, size=32, field=1.0), constant(0.6, 0, size=48, field=0.5)], device="cpu")
     fractions = segmenter.fractions([np.zeros((3, 3, 32, 32)), np.zeros((3, 3, 48, 48))])

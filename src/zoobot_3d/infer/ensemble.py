@@ -46,13 +46,9 @@ class Ensemble:
         """Yield every network's answer to each picture, on the network's grid, and the picture's grid."""
         for start in range(0, len(pictures), self.batch_size):
             chunk = pictures[start : start + self.batch_size]
-            grids = [PixelGrid(picture.shape[:2], 1.0) for picture in chunk]
-            answers = []
-            for member in self.members:
-                views = np.stack([member.see(picture, grid) for picture, grid in zip(chunk, grids, strict=True)])
-                answers.append(self._ask(member, views, uncertain))
-            for index, grid in enumerate(grids):
-                yield [answer.map(itemgetter(index)) for answer in answers], grid
+            answers = [self._ask(member, member.see(chunk), uncertain) for member in self.members]
+            for index, picture in enumerate(chunk):
+                yield [answer.map(itemgetter(index)) for answer in answers], PixelGrid(picture.shape[:2], 1.0)
 
     def found(self, answers: list[Answer], grid: PixelGrid, uncertain: bool) -> Found:
         """Combine the answers of all networks to one picture, on its pixels."""
@@ -97,9 +93,7 @@ class Ensemble:
     def _vote_batches(self, member: Member, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Yield the fractions (B, answers) of one network, a batch at a time."""
         for start in range(0, len(pictures), self.batch_size):
-            chunk = pictures[start : start + self.batch_size]
-            views = np.stack([member.see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in chunk])
-            yield member.votes(views)
+            yield member.votes(member.see(pictures[start : start + self.batch_size]))
 
     def _ask(self, member: Member, views: NDArray[Any], uncertain: bool) -> Answer:
         """Ask one network about views on its grid."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +39,11 @@ class Member:
         """Grid the network sees of a picture."""
         return picture_grid.resize(self.bundle.info.input_size, field_fraction=self.bundle.info.field_fraction)
 
-    def see(self, picture: NDArray[np.uint8], grid: PixelGrid) -> NDArray[np.float32]:
-        """Turn a picture into what goes into the network."""
+    def see(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Turn pictures into what goes into the network, (B, 3, S, S) in 0-1."""
+        return np.stack([self._see(picture, PixelGrid(picture.shape[:2], 1.0)) for picture in pictures])
+
+    def _see(self, picture: NDArray[np.uint8], grid: PixelGrid) -> NDArray[np.float32]:
         return np.moveaxis(resample(picture, grid, self.grid(grid)), -1, 0) / np.float32(255)
 
     def predict(

@@ -298,6 +298,21 @@ class Segmenter:
                 "give several bundles, tta, or a bundle trained with beta_binomial"
             )
 
+    def views(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Turn pictures into what each network sees of them, for `fractions`.
+
+        Parameters
+        ----------
+        pictures : sequence of numpy.ndarray
+            One or more as in `segment_batch`, which passed `zoobot_3d.infer.picture.check_picture`.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            For each bundle, (B, 3, S, S) float32 in 0-1 on its own grid; that of the first is `model_grid`.
+        """
+        return [member.see(pictures) for member in self._members]
+
     def fractions(self, views: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Run the networks on what they see: pictures already on their own grids.
 
