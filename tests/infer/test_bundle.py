@@ -107,7 +107,7 @@ def test_info_must_describe_the_network(tmp_path):
 
 
 def test_a_bundle_of_format_1_still_loads(bundle):
-    edit(bundle, format_version=1, temperature=None, votes=None)  # None removes what format 1 did not know
+    edit(bundle, format_version=1, temperature=None, votes=None, graph_sha256=None)  # None removes what it did not know
     assert set(json.loads((bundle / "bundle.json").read_text())) == {
         *("format", "format_version", "weights_sha256", "model_name", "model_options", "out_channels", "loss"),
         *("input_size", "field_fraction", "classes", "n_asked", "training", "zoobot_3d"),
@@ -204,6 +204,7 @@ def test_read_info_needs_no_weights(bundle):
         ({"votes": ["id", "error"]}, r"votes is \['id', 'error'\], not columns of"),
         ({"votes": ["bar-dr5_weak", "bar-dr5_strong", "bar-dr5_no"]}, "with all answers of each in order"),
         ({"votes": ["bar-dr5_strong", "bar-dr5_weak", "bar-dr5_no"] * 2}, "not columns of"),
+        ({"graph_sha256": 0}, "graph_sha256 is 0, not a text"),
         ({"weights_sha256": "0"}, r"weights\.safetensors: is not the file that bundle\.json was written with"),
     ],
 )

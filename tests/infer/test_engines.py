@@ -1,7 +1,9 @@
 """Every engine says the same of the same pictures, and no graph reaches outside its bundle."""
 
 import dataclasses
+import hashlib
 import importlib.util
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +14,9 @@ import zoobot_3d
 from zoobot_3d.engines.graph import check_graph
 from zoobot_3d.engines.pieces import pieces_of
 from zoobot_3d.errors import BundleError, ConfigError
-from zoobot_3d.infer.bundle import open_bundle, upgrade_bundle
+from zoobot_3d.infer.bundle import open_bundle, read_info, save_info, upgrade_bundle
 from zoobot_3d.infer.members import Member
+from zoobot_3d.infer.predict import _identity
 
 ENGINES = [
     "onnx",
@@ -115,11 +118,49 @@ def test_a_bundle_without_a_graph_runs_with_torch_and_is_upgraded(tiny_bundle, t
     assert zoobot_3d.load_segmenter(old, engine="onnx").engine == "onnx"
 
 
+def test_a_graph_has_a_checksum_and_is_written_anew_where_it_was_damaged(tiny_bundle, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    graph = (damaged / "network.onnx").read_bytes()
+    told = json.loads((damaged / "bundle.json").read_text())
+    assert told["graph_sha256"] == hashlib.sha256(graph).hexdigest()
+    (damaged / "network.onnx").write_bytes(graph[:-1] + bytes([graph[-1] ^ 1]))
+    line = (
+        r"damaged/network\.onnx: is not the file that bundle\.json was written with \(sha256 differs\); write it anew"
+    )
+    with pytest.raises(BundleError, match=line) as caught:
+        zoobot_3d.load_segmenter(damaged, engine="onnx")
+    assert "\n" not in str(caught.value)
+    upgrade_bundle(damaged)
+    assert zoobot_3d.load_segmenter(damaged, engine="onnx").engine == "onnx"
+
+
+def without_checksum(bundle):
+    """Make bundle.json as it was before graphs had a checksum."""
+    told = json.loads((bundle / "bundle.json").read_text())
+    del told["graph_sha256"]
+    (bundle / "bundle.json").write_text(json.dumps(told))
+
+
+def test_a_bundle_from_before_graphs_had_a_checksum_is_the_same_and_gets_one_when_upgraded(tiny_bundle, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tiny_bundle, old)
+    without_checksum(old)
+    assert zoobot_3d.load_segmenter(old, engine="onnx").engine == "onnx"
+    assert _identity([open_bundle(old)]) == _identity([open_bundle(tiny_bundle)])
+    save_info(old, read_info(old))
+    assert "graph_sha256" not in json.loads((old / "bundle.json").read_text())
+    upgrade_bundle(old)
+    save_info(old, read_info(old))
+    assert "graph_sha256" in json.loads((old / "bundle.json").read_text())
+
+
 def test_a_graph_that_names_a_file_is_refused(tiny_bundle, tmp_path):
     import onnx
 
     hostile = tmp_path / "hostile"
     shutil.copytree(tiny_bundle, hostile)
+    without_checksum(hostile)
     model = onnx.load(hostile / "network.onnx", load_external_data=False)
     tensor = model.graph.initializer.add(name="stolen", data_type=1, dims=[4], data_location=1)
     tensor.external_data.add(key="location", value="/etc/passwd")
@@ -140,6 +181,7 @@ def test_garbage_and_unknown_operators_are_refused(tiny_bundle, tmp_path):
     for name in ("garbage", "operator"):
         bad = tmp_path / name
         shutil.copytree(tiny_bundle, bad)
+        without_checksum(bad)
         model = onnx.load(bad / "network.onnx")
         model.graph.node[0].op_type = "RunThis"
         (bad / "network.onnx").write_bytes(b"garbage" if name == "garbage" else model.SerializeToString())

@@ -189,7 +189,7 @@ def open_bundle(path: str | os.PathLike[str] = DEFAULT) -> StoredBundle:
 
 
 def upgrade_bundle(path: str | os.PathLike[str]) -> Path:
-    """Write the ONNX graph of a bundle that has none, or a fresh one; its other files stay as they are.
+    """Write the ONNX graph of a bundle that has none, or a fresh one, and its checksum; the weights stay as they are.
 
     Returns
     -------
@@ -206,8 +206,10 @@ def upgrade_bundle(path: str | os.PathLike[str]) -> Path:
     from zoobot_3d.networks.export import network_graph
 
     bundle = load_bundle(path)
-    file = bundle.path / GRAPH_FILE
-    write_atomic(file, network_graph(bundle.model, bundle.info.input_size))
+    file, graph = bundle.path / GRAPH_FILE, network_graph(bundle.model, bundle.info.input_size)
+    checksums = _read_info(bundle.path)[1] | {"graph_sha256": _sha256(graph)}
+    write_atomic(file, graph)
+    write_atomic(bundle.path / INFO_FILE, _content(bundle.info, checksums))
     return file
 
 
@@ -255,9 +257,8 @@ def save_bundle(
     check_numbers(final, tensors, "train it anew, with a lower learning rate")
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    weights = save(tensors)
-    content = _content(info, hashlib.sha256(weights).hexdigest())
-    graph = network_graph(model, info.input_size)
+    weights, graph = save(tensors), network_graph(model, info.input_size)
+    content = _content(info, {"weights_sha256": _sha256(weights), "graph_sha256": _sha256(graph)})
     final.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
     try:
@@ -280,11 +281,11 @@ def save_info(path: str | os.PathLike[str], info: BundleInfo) -> None:
     BundleError
         The folder is no bundle, see `load_bundle`, or `info` is of another network.
     """
-    before, checksum = _read_info(Path(path))
+    before, checksums = _read_info(Path(path))
     for key in ("model_name", "model_options", "out_channels", "loss", "votes"):
         if getattr(info, key) != getattr(before, key):
             raise BundleError(f"{os.fspath(path)}: holds a network with another {key}; save it whole with save_bundle")
-    write_atomic(Path(path) / INFO_FILE, _content(info, checksum))
+    write_atomic(Path(path) / INFO_FILE, _content(info, checksums))
 
 
 def read_info(path: str | os.PathLike[str]) -> BundleInfo:
@@ -318,9 +319,9 @@ def load_bundle(path: str | os.PathLike[str] = DEFAULT) -> Bundle:
         allocated for a network before its weights were found to fit it.
     """
     folder = bundle_folder(path)
-    info, checksum = _read_info(folder)
+    info, checksums = _read_info(folder)
     model, loss = _empty_network(folder / INFO_FILE, info)
-    model.load_state_dict(read_weights(folder, model.state_dict(), checksum), assign=True)
+    model.load_state_dict(read_weights(folder, model.state_dict(), checksums["weights_sha256"]), assign=True)
     model.eval()
     model.requires_grad_(False)
     return Bundle(model, loss, info, folder)
@@ -362,18 +363,22 @@ def bundle_folder(path: str | os.PathLike[str]) -> Path:
     return _DEFAULT_FOLDER if path == DEFAULT else Path(path)
 
 
-def _content(info: BundleInfo, checksum: str) -> str:
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _content(info: BundleInfo, checksums: dict[str, str]) -> str:
     """Return the text of ``bundle.json``."""
-    head = {"format": "zoobot-3d bundle", "format_version": FORMAT_VERSION, "weights_sha256": checksum}
+    head = {"format": "zoobot-3d bundle", "format_version": FORMAT_VERSION} | checksums
     return json.dumps(head | dataclasses.asdict(info), indent=2) + "\n"
 
 
-def _read_info(folder: Path) -> tuple[BundleInfo, str]:
-    """Read and check ``bundle.json``: what it says, and the checksum of the weights."""
+def _read_info(folder: Path) -> tuple[BundleInfo, dict[str, str]]:
+    """Read and check ``bundle.json``: what it says, and the checksums of the other files by their keys in it."""
     content = read_content(folder)
-    checksum = content.pop("weights_sha256")
+    checksums = {key: value for key, value in content.items() if key in ("weights_sha256", "graph_sha256")}
     known = {each.name for each in dataclasses.fields(BundleInfo)}
     told: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
     }
-    return BundleInfo(**told), checksum
+    return BundleInfo(**told), checksums

@@ -1,4 +1,4 @@
-"""The two files of a bundle: read as a stranger's, and refused by name before anything is allocated or built.
+"""The files of a bundle: read as a stranger's, and refused by name before anything is allocated or built.
 
 Reading runs no code: ``bundle.json`` is JSON, and ``weights.safetensors`` holds numbers. Must not know what a bundle is
 used for.
@@ -76,6 +76,7 @@ def _are_whole_questions(votes: Any) -> bool:
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weights_sha256": (lambda value: isinstance(value, str), "a text"),
+    "graph_sha256": (lambda value: isinstance(value, str), "a text"),
     "model_name": (lambda value: isinstance(value, str), "a text"),
     "model_options": (lambda value: isinstance(value, dict), "a mapping"),
     "out_channels": _whole(1, 64),
@@ -99,7 +100,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 """For each key, whether a value fits, and what fits in words."""
 
-_OPTIONAL = ("temperature", "votes")
+_OPTIONAL = ("temperature", "votes", "graph_sha256")
 
 
 def read_content(folder: Path) -> dict[str, Any]:
@@ -188,6 +189,12 @@ def _check_size(file: Path, largest: int) -> None:
         raise BundleError(f"{file}: has {size:,} bytes, more than the {largest:,} that a bundle may have; {AGAIN}")
 
 
+def _check_sum(file: Path, content: bytes, checksum: str, fix: str = AGAIN) -> None:
+    """Raise `BundleError` unless a file's content has the SHA-256 that ``bundle.json`` says."""
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {fix}")
+
+
 # weights.safetensors
 
 
@@ -242,8 +249,7 @@ def read_weights(folder: Path, wanted: Mapping[str, Tensor], checksum: str) -> d
         weights = load(content)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{file}: cannot be read ({' '.join(str(error).split())}); {AGAIN}") from None
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {AGAIN}")
+    _check_sum(file, content, checksum)
     check_numbers(file, weights)
     return {name: value.to(wanted[name].dtype, copy=True) for name, value in weights.items()}
 
@@ -254,14 +260,18 @@ def read_graph(folder: Path) -> bytes:
     Raises
     ------
     BundleError
-        It is missing, too large, no plain file, or cannot be read.
+        It is missing, too large, no plain file, cannot be read, or is not the one ``bundle.json`` was written with;
+        bundles that were written before graphs had a checksum have none to compare.
     """
-    file = folder / GRAPH_FILE
+    file, checksum = folder / GRAPH_FILE, read_content(folder).get("graph_sha256")
     _check_size(file, _LARGEST_GRAPH)
     try:
-        return file.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error.strerror}); {AGAIN}") from None
+    if checksum is not None:
+        _check_sum(file, content, checksum, f"write it anew with zoobot3d upgrade-bundle {folder}")
+    return content
 
 
 def read_arrays(folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -282,8 +292,7 @@ def read_arrays(folder: Path) -> dict[str, NDArray[np.float32]]:
         weights = load(content)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{file}: cannot be read ({' '.join(str(error).split())}); {AGAIN}") from None
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise BundleError(f"{file}: is not the file that {INFO_FILE} was written with (sha256 differs); {AGAIN}")
+    _check_sum(file, content, checksum)
     arrays = {name: value.astype(np.float32) for name, value in weights.items() if value.dtype.kind == "f"}
     for name, value in arrays.items():
         if not np.isfinite(value).all():

@@ -416,10 +416,16 @@ class _Run:
             self.record.note(name, self.log.checksum(name))
 
 
+_NO_MATTER = ("training", "graph_sha256")
+
+
 def _identity(bundles: Iterable[Bundle | StoredBundle]) -> str:
-    """Return a hash of all that masks depend on: ``bundle.json`` without what it tells of the training."""
+    """Return a hash of all that masks depend on: ``bundle.json`` without its training, nor its graph's checksum.
+
+    The graph is the network that ``bundle.json`` names, and stays it when ``upgrade-bundle`` writes it anew.
+    """
     told = [json.loads((bundle.path / "bundle.json").read_text(encoding="utf-8")) for bundle in bundles]
-    used = [{name: value for name, value in info.items() if name != "training"} for info in told]
+    used = [{name: value for name, value in info.items() if name not in _NO_MATTER} for info in told]
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
 
