@@ -156,7 +156,7 @@ class TestFast:
         assert count(build_model("fast_unet")) < 4_000_000
 
     def test_local_contrast_does_not_depend_on_brightness(self):
-        contrast = build_model("fast_unet").encoder.contrast
+        contrast = build_model("fast_unet").encoder.folded.contrast
         flat = torch.full((1, 3, 64, 64), 0.4)
         torch.testing.assert_close(contrast(flat), torch.zeros(1, 2, 32, 32), atol=1e-5, rtol=0)
         picture = torch.rand(1, 3, 64, 64) + 1.0

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoobot_3d.errors import BundleError, ConfigError
 from zoobot_3d.networks import SegmentationModel
-from zoobot_3d.networks.fast_unet import ResidualBlock
+from zoobot_3d.networks.fast_parts import ResidualBlock
 from zoobot_3d.networks.losses import BCELoss, BetaBinomialLoss, Loss
 
 if TYPE_CHECKING:

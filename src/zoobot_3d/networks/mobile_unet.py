@@ -17,14 +17,15 @@ from torch.nn import functional
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.networks.blocks import PICTURE_CHANNELS
-from zoobot_3d.networks.fast_unet import (
-    CONTRAST_WINDOWS,
-    STEM_STRIDE,
+from zoobot_3d.networks.fast_parts import (
+    FOLDED_CHANNELS,
     ConvNorm,
     FastDecoder,
     FastHead,
+    FoldedPicture,
     FoldingModel,
-    LocalContrast,
+    GlobalContext,
+    Lateral,
 )
 
 MOBILE_WIDTHS = (64, 80, 112, 160)
@@ -79,9 +80,8 @@ class MobileEncoder(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.contrast = LocalContrast()
-        fine_channels = PICTURE_CHANNELS * STEM_STRIDE**2 + len(CONTRAST_WINDOWS) * (STEM_STRIDE // 2) ** 2
-        self.fine = ConvNorm(fine_channels, widths[0])
+        self.folded = FoldedPicture()
+        self.fine = ConvNorm(FOLDED_CHANNELS, widths[0])
         self.stem = SameConv(PICTURE_CHANNELS, STEM_CHANNELS, 3, 2)
         self.levels = nn.ModuleList()
         channels = STEM_CHANNELS
@@ -91,16 +91,11 @@ class MobileEncoder(nn.Module):
                 blocks.append(InvertedResidual(channels, out_channels, expansion, kernel, stride if not number else 1))
                 channels = out_channels
             self.levels.append(blocks)
-        self.lateral = nn.ModuleList(
-            ConvNorm(STAGES[level][1], width, kernel=1) for level, width in zip(SKIPS, widths, strict=True)
-        )
-        self.context = nn.Linear(widths[-1], widths[-1])
+        self.lateral = Lateral([STAGES[level][1] for level in SKIPS], widths)
+        self.context = GlobalContext(widths[-1])
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Return one map for each of the widths, finest (1/4) first."""
-        pixels = functional.pixel_unshuffle(pictures, STEM_STRIDE)
-        contrast = functional.pixel_unshuffle(self.contrast(pictures), STEM_STRIDE // 2)
-        fine = self.fine(torch.cat([pixels, contrast], dim=1).contiguous(memory_format=torch.channels_last))
         x = (pictures * 2 - 1).contiguous(memory_format=torch.channels_last)  # what it got as photographs
         x = functional.relu6(self.stem(x), inplace=True)
         maps = []
@@ -108,10 +103,10 @@ class MobileEncoder(nn.Module):
             x = level(x)
             if number in SKIPS:
                 maps.append(x)
-        features = [lateral(found) for lateral, found in zip(self.lateral, maps, strict=True)]
-        features[0] = features[0] + fine
+        features = self.lateral(maps)
+        features[0] = features[0] + self.fine(self.folded(pictures))
         features = [functional.relu(feature, inplace=True) for feature in features]
-        features[-1] = features[-1] + self.context(features[-1].mean(dim=(2, 3)))[:, :, None, None]
+        features[-1] = self.context(features[-1])
         return features
 
 
@@ -120,10 +115,8 @@ class MobileUNet(FoldingModel):
 
     Parameters
     ----------
-    out_channels : int
-        Channels of the raw output: 2, or 4 for the beta-binomial loss.
-    initial_raw : sequence of float, optional
-        Start values of the output channels; by default torch's own.
+    out_channels, initial_raw
+        As of `FastUNet`.
     widths : sequence of int
         Channels of the decoder at 1/4, 1/8, 1/16 and 1/32 of the resolution; the encoder's are fixed.
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from zoobot_3d.errors import ConfigError
 from zoobot_3d.networks.blocks import PICTURE_CHANNELS
-from zoobot_3d.networks.fast_unet import ConvNorm, FastDecoder, FastHead, FoldingModel
+from zoobot_3d.networks.fast_parts import FastDecoder, FastHead, FoldingModel, GlobalContext, Lateral
 
 TIMM_STRIDES = (4, 8, 16, 32)
 TIMM_WIDTHS = (64, 80, 112, 160)
@@ -59,17 +59,13 @@ class TimmDecoder(FastDecoder):
 
     def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__(widths)
-        self.lateral = nn.ModuleList(
-            ConvNorm(found, width, kernel=1) for found, width in zip(channels, widths, strict=True)
-        )
-        self.context = nn.Linear(widths[-1], widths[-1])
+        self.lateral = Lateral(channels, widths)
+        self.context = GlobalContext(widths[-1])
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return the map of the finest stride."""
-        maps = [
-            functional.relu(lateral(found), inplace=True) for lateral, found in zip(self.lateral, features, strict=True)
-        ]
-        maps[-1] = maps[-1] + self.context(maps[-1].mean(dim=(2, 3)))[:, :, None, None]
+        maps = [functional.relu(found, inplace=True) for found in self.lateral(features)]
+        maps[-1] = self.context(maps[-1])
         return super().forward(maps)
 
 
@@ -78,10 +74,8 @@ class TimmUNet(FoldingModel):
 
     Parameters
     ----------
-    out_channels : int
-        Channels of the raw output: 2, or 4 for the beta-binomial loss.
-    initial_raw : sequence of float, optional
-        Start values of the output channels; by default torch's own.
+    out_channels, initial_raw
+        As of `zoobot_3d.networks.FastUNet`.
     encoder : str
         Name of a network in timm, such as ``convnext_nano`` or ``resnet18.a1_in1k``, or ``hf_hub:OWNER/NAME`` for one
         in a repository of the Hugging Face hub, such as ``hf_hub:mwalmsley/zoobot-encoder-convnext_nano``.
