@@ -46,7 +46,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 
-from zoobot_3d import __version__
+from rows import provenance
 from zoobot_3d.schema import COL_FITS, COL_GZ3D, COL_JPG, COL_MARKS, DEFAULT_MASTER, GZ_DESI_QUESTIONS
 
 CORES = 2
@@ -514,7 +514,7 @@ def main() -> None:
         for name, (step, _) in ROWS.items():
             if args.only in (None, name):
                 machine = f"{platform.machine()}, {CORES} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-                head = {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__, "machine": machine}
+                head = provenance() | {"machine": machine}
                 rows[name] = head | step(args, work)
                 file.write_text(json.dumps(rows, indent=1) + "\n")
     done = [name for name in ROWS if name in rows]

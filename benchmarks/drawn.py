@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +33,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from zoobot_3d import __version__, load_segmenter
+from rows import append_row, print_row, provenance
+from zoobot_3d import load_segmenter
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.infer.segmenter import Segmenter
 from zoobot_3d.io import read_picture, write_parquet
@@ -159,10 +159,9 @@ def main() -> None:
             runs = [(args.bundle, write_folds(catalog, range(FOLDS)))]
         for bundles, catalogs in runs:
             row = {"bundle": " ".join(bundles), "note": args.note} | judge(bundles, catalogs, root, args.folder)
-            row |= {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
-            print(*(f"{key} {value}" for key, value in row.items()), sep="  ")
-            with args.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            row |= provenance()
+            print_row(row)
+            append_row(args.out, row)
         if args.sheet:
             segmenter = load_segmenter(runs[0][0][0])
             gallery.held_out(

@@ -20,7 +20,7 @@ import numpy as np
 
 import zoobot_3d
 from models import cpu_name
-from zoobot_3d import __version__
+from rows import provenance
 from zoobot_3d.infer.members import Member
 from zoobot_3d.io import write_atomic
 
@@ -62,8 +62,7 @@ def main() -> None:
         "rounds": args.rounds,
         "processor": cpu_name(),
         "load_average": round(os.getloadavg()[0], 1),
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
     }
     print(*(f"{key} {value}" for key, value in row.items()), sep="\n")
     write_atomic(args.out, json.dumps(row, indent=1) + "\n")

@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from zoobot_3d import __version__
+from rows import append_row, provenance, read_rows
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from zoobot_3d.infer.bundle import load_bundle
@@ -89,8 +88,7 @@ def run(config: Config, key: dict[str, Any], work: Path) -> dict[str, Any]:
         "test_galaxies": training["rows"]["test"],
         "test": training["metrics"]["test"],
         "val": training["metrics"]["val"],
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
     }
 
@@ -156,7 +154,7 @@ def main() -> None:
         simulate_survey(args.survey, args.galaxies, seed=1)
     galaxies = len(read_catalog(catalog))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    done = read_rows(args.out)
     shown = []
     for seed in args.seeds:
         for name in args.models:
@@ -166,8 +164,7 @@ def main() -> None:
             if row is None:
                 print(f"{name}, seed {seed}: training on {key['samples']} samples", flush=True)
                 row = run(config, key, args.work)
-                with args.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(args.out, row)
             shown.append(row)
     print(table(shown))
     plot(shown, args.out.with_suffix(".png"))

@@ -36,7 +36,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from zoobot_3d import __version__
+from rows import append_row, provenance, read_rows
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.config.schema import Config, DataConfig, ModelConfig, TrainConfig
@@ -175,8 +175,7 @@ def run(arm: str, seed: int, catalogs: dict[str, Path], args: argparse.Namespace
         "test": evaluation.model,
         "ceiling": evaluation.ceiling,
         "minutes": round((time.perf_counter() - start) / 60, 2),
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
     }
 
@@ -255,7 +254,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    done = read_rows(args.out)
     catalog = make_other_look(args.work / "other", args.full + args.held_out)
     shown = []
     for seed in args.seeds:
@@ -266,8 +265,7 @@ def main() -> None:
             if row is None:
                 print(f"{arm}, seed {seed}", flush=True)
                 row = run(arm, seed, catalogs, args)
-                with args.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(args.out, row)
             shown.append(row)
     print(table(shown))
     plot(shown, args.out.with_suffix(".png"))

@@ -21,10 +21,8 @@ repeated, and an interrupted training goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from zoobot_3d import __version__
+from rows import append_row, provenance, read_rows
 from zoobot_3d.catalog.reading import join_columns, read_catalog
 from zoobot_3d.config.schema import Config, DataConfig, TrainConfig
 from zoobot_3d.infer.bundle import read_info
@@ -118,8 +116,7 @@ def run(config: Config, key: dict[str, Any], folder: Path) -> dict[str, Any]:
         "epochs": training["epochs"],
         "test": training["metrics"]["test"],
         "val": training["metrics"]["val"],
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {config.train.accelerator}",
     }
 
@@ -214,7 +211,7 @@ def main() -> None:
         simulate_survey(args.survey, args.galaxies, seed=4, files="pictures")
     galaxies = len(read_catalog(args.survey / DEFAULT_MASTER))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    done = read_rows(args.out)
     shown = []
     for seed in args.seeds:
         for marked in args.marked:
@@ -229,8 +226,7 @@ def main() -> None:
                     print(f"{way}, {marked} marked, seed {seed}: {args.steps} steps", flush=True)
                     name = "-".join(str(value) for value in key.values())
                     row = run(config, key, args.work / name)
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+                    append_row(args.out, row)
                 shown.append(row)
     print(result(shown))
     plot(shown, args.out.with_suffix(".png"))

@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 
 from models import cpu_name, gigaflop
-from zoobot_3d import __version__, load_segmenter
+from rows import provenance
+from zoobot_3d import load_segmenter
 from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.engines.threads import usable_cores
 from zoobot_3d.infer.bundle import DEFAULT, load_bundle
@@ -132,7 +133,7 @@ def main() -> None:
     beside = sum(t for s, t in row["core_ms_per_galaxy"].items() if s != "network")
     row["beside_the_network"] = round(beside / sum(row["core_ms_per_galaxy"].values()), 3)
     row |= {"galaxies": len(rows), "rounds": args.rounds, "cpu": cpu_name(), "threads": cores}
-    row |= {"load_average": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
+    row |= {"load_average": round(os.getloadavg()[0], 1)} | provenance()
     print(json.dumps(row, indent=1))
     write_atomic(args.out, json.dumps(row, indent=1))
     plot(row, args.out.with_suffix(".png"))

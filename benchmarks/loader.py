@@ -10,7 +10,6 @@ whatever else the machine does slows all alike. Appends a row to ``loader.jsonl`
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -22,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from zoobot_3d import __version__
+from rows import append_row, provenance
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.dataset.data import ItemParts, MaskDataset
 from zoobot_3d.io import read_picture
@@ -96,8 +95,7 @@ def main() -> None:
         print(f"{part:>15}: {value:6.3f} ms per galaxy")
     print(f"marks / decode = {ratio:.2f} (claim: at most 1)")
     row = {
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "galaxies": len(times["decode"]),
         "input_size": args.input_size,
@@ -105,8 +103,7 @@ def main() -> None:
         "marks_over_decode": round(ratio, 3),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "loader.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(args.out / "loader.jsonl", row)
     title = f"{args.input_size} px items, {row['galaxies']} galaxies: marks / decode = {ratio:.2f}"
     plot(times, args.out / "loader.png", title)
 

@@ -19,14 +19,12 @@ Finished rows are not repeated, and an interrupted training goes on where it was
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from drawn import FOLDS, fold, judge, write_folds
-from zoobot_3d import __version__
+from rows import append_row, print_row, provenance, read_rows
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.io import write_parquet
 from zoobot_3d.learn.settings import load_config
@@ -74,7 +72,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/real_bridge.jsonl"))
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in the recipe")
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    rows = read_rows(args.out)
     done = {(row["way"], row["seed"]) for row in rows}
     with TemporaryDirectory() as folder:
         root = Path(folder)
@@ -90,10 +88,9 @@ def main() -> None:
                     bundles, catalogs = [train_way(way, None, seed, args)], [catalog]
                 row: dict[str, Any] = {"way": way, "seed": seed, "pictures": args.pictures, "lr": args.lr}
                 row |= judge([str(bundle) for bundle in bundles], catalogs, root, args.folder)
-                row |= {"settings": args.settings, "date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
-                print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
-                with args.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                row |= {"settings": args.settings} | provenance()
+                print_row(row)
+                append_row(args.out, row)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +34,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from zoobot_3d import __version__, load_segmenter
+from rows import print_row, provenance
+from zoobot_3d import load_segmenter
 from zoobot_3d.io import read_picture, write_atomic, write_parquet
 from zoobot_3d.report.evaluate import evaluate_catalog
 from zoobot_3d.schema import CLASSES
@@ -135,8 +135,8 @@ def main() -> None:
             masks = np.stack([np.nan_to_num(segmenter.segment(picture)) for picture in pictures])
             found = [*false_alarms(galaxies[regular], masks[regular]), *compare(galaxies, masks)]
             for row in [*found, painted_row(bundle, painted)]:
-                rows.append({"bundle": bundle} | row | {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__})
-                print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ")
+                rows.append({"bundle": bundle} | row | provenance())
+                print_row(rows[-1])
     write_atomic(args.out, json.dumps(rows, indent=1) + "\n")
 
 

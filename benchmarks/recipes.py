@@ -13,10 +13,8 @@ Appends a row for each variant to ``--out``. Finished variants are not repeated,
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 import real_pictures
-from zoobot_3d import __version__
+from rows import append_row, print_row, provenance, read_rows
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.io import write_parquet
 from zoobot_3d.learn.settings import load_config
@@ -135,7 +133,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes.jsonl"))
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change in all of them")
     args = parser.parse_intermixed_args()
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    rows = read_rows(args.out)
     done = {(row["variant"], row["pictures"]) for row in rows}
     folder = make_catalogs(args)
     (args.work / "painted").mkdir(exist_ok=True)
@@ -146,10 +144,9 @@ def main() -> None:
             row = {"variant": name, "pictures": args.pictures, "settings": args.settings} | judge(
                 bundle, folder, painted
             )
-            row |= {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
-            print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
-            with args.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            row |= provenance()
+            print_row(row)
+            append_row(args.out, row)
 
 
 if __name__ == "__main__":

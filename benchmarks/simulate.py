@@ -20,7 +20,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
-from zoobot_3d import __version__
+from rows import provenance
 from zoobot_3d.simulate.survey import simulate_survey
 
 CLAIM = 150.0  # ms
@@ -55,8 +55,7 @@ def main() -> None:
         print(f"{name:>20}: {value:6.1f} ms per galaxy (rounds {', '.join(f'{v:.0f}' for v in rounds[name])})")
     print(f"all files: {medians['all files'] / CLAIM:.2f} of the claim ({CLAIM:.0f} ms)")
     row = {
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "galaxies": args.galaxies,
         "ms_per_galaxy": rounds,

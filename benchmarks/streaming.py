@@ -24,7 +24,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from zoobot_3d import __version__
+from rows import provenance
 from zoobot_3d.catalog.reading import read_catalog
 from zoobot_3d.schema import DEFAULT_MASTER
 from zoobot_3d.simulate.survey import simulate_survey
@@ -83,8 +83,7 @@ def main() -> None:
         command = [sys.executable, "-c", run, "train", folder, *settings, "--train.epochs=1"]
         seconds, gigabytes = watch(command)
     row = {
-        "date": time.strftime("%Y-%m-%d"),
-        "zoobot_3d": __version__,
+        **provenance(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "galaxies": galaxies,
         "seconds": round(seconds[-1]),

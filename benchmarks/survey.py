@@ -21,7 +21,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from zoobot_3d import __version__, load_segmenter
+from rows import print_row, provenance
+from zoobot_3d import load_segmenter
 from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.infer.predict import predict
 from zoobot_3d.io import read_picture, write_atomic
@@ -87,8 +88,8 @@ def main() -> None:
         row |= {"engine_alone_per_s": round(float(np.median(alone)), 1)}
         row |= {name: round(float(np.median([run[name] for run in runs])), 2) for name in runs[0]}
         row["of_the_engine"] = round(float(np.median([r["rate"] / a for r, a in zip(runs, alone, strict=True)])), 3)
-        rows.append(row | {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__})
-        print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ", flush=True)
+        rows.append(row | provenance())
+        print_row(rows[-1])
     write_atomic(args.out, json.dumps(rows, indent=1))
 
 

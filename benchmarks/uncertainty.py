@@ -28,11 +28,12 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from zoobot_3d import __version__
+from rows import provenance
 from zoobot_3d.infer.bundle import load_bundle
 from zoobot_3d.infer.segmenter import Segmenter
 from zoobot_3d.learn.calibration import calibrate
-from zoobot_3d.report.evaluate import OCCUPIED, batches, evaluate, network_input, open_datasets
+from zoobot_3d.report.evaluate import batches, evaluate, network_input, open_datasets
+from zoobot_3d.report.reliability import OCCUPIED
 from zoobot_3d.report.figures import COLOURS
 from zoobot_3d.schema import CLASSES, DEFAULT_MASTER
 
@@ -154,8 +155,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "zoobot_3d": __version__,
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(),
         "ways": rows,
     }
 

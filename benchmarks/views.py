@@ -12,15 +12,14 @@ IoU above 0.2, the mean over galaxies that have the class, for each view and ove
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zoobot_3d import __version__, load_segmenter
+from rows import append_row, print_row, provenance
+from zoobot_3d import load_segmenter
 from zoobot_3d.catalog.galaxy_files import galaxy_files
 from zoobot_3d.catalog.reading import catalog_root, read_catalog
 from zoobot_3d.dataset.sample import read_sample
@@ -89,10 +88,9 @@ def main() -> None:
             for view, pair in zip(VIEWS, found, strict=True):
                 row["{} x{:g} to {:g}".format(kind, *view)] = [round(value, 3) for value in pair]
             row[kind] = [round(float(value), 3) for value in np.mean(found, axis=0)]
-        row |= {"date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
-        print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
-        with args.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        row |= provenance()
+        print_row(row)
+        append_row(args.out, row)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 from models import cpu_name
-from zoobot_3d import __version__
+from rows import provenance
 from zoobot_3d.engines.threads import usable_cores
 from zoobot_3d.io import write_atomic
 from zoobot_3d.networks import build_model
@@ -114,7 +114,7 @@ def main() -> None:
         row[name] = round(statistics.median(o / r[side] for o, r in zip(ours, rounds, strict=True)), 1)
     row |= {"claims": CLAIMS, "galaxies": len(many), "rounds": args.rounds, "engine": args.engine}
     row |= {"cpu": cpu_name(), "threads": usable_cores(), "load_average": round(os.getloadavg()[0], 1)}
-    row |= {"torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "zoobot_3d": __version__}
+    row |= {"torch": torch.__version__} | provenance()
     print(json.dumps(row, indent=1))
     write_atomic(args.out, json.dumps(row, indent=1))
 
