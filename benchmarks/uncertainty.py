@@ -33,8 +33,8 @@ from zoobot_3d.infer.bundle import load_bundle
 from zoobot_3d.infer.segmenter import Segmenter
 from zoobot_3d.learn.calibration import calibrate
 from zoobot_3d.report.evaluate import batches, evaluate, network_input, open_datasets
-from zoobot_3d.report.reliability import OCCUPIED
 from zoobot_3d.report.figures import COLOURS
+from zoobot_3d.report.reliability import OCCUPIED
 from zoobot_3d.schema import CLASSES, DEFAULT_MASTER
 
 matplotlib.use("Agg")
