@@ -19,6 +19,7 @@ import yaml
 
 from dask_workers import PATIENCE, scheduler_with_two_workers
 from zoobot_3d.compute import shards as parallel
+from zoobot_3d.compute.progress import row_done, somebody_watches
 from zoobot_3d.compute.shards import Batch, check_cluster
 from zoobot_3d.config.recipes import CLUSTER, recipe_file
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError
@@ -153,6 +154,31 @@ with sharded(same, pd.DataFrame({"id": [1]}), sys.argv[1], batch=Batch(progress=
 assert not {"dask", "distributed", "dask_jobqueue"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "work")], check=True, timeout=PATIENCE)
+
+
+def square_one_by_one(rows: pd.DataFrame) -> pd.DataFrame:
+    for number in range(len(rows)):
+        row_done()
+        print("watched" if somebody_watches() else "not watched", number)
+    return rows.assign(error=None)
+
+
+def test_rows_of_a_single_shard_are_counted_as_they_are_done(tmp_path, monkeypatch, capsys):
+    counts = []
+
+    @contextlib.contextmanager
+    def bar(*args, **options):
+        yield counts.append
+
+    monkeypatch.setattr("zoobot_3d.compute.shards.progress_bar", bar)
+    with sharded(square_one_by_one, ids(3), tmp_path, progress=True):
+        pass
+    assert counts == [0, 1, 1, 1, 0]  # there before; each row; what is left of the shard
+    counts.clear()
+    with sharded(square_one_by_one, ids(3), tmp_path, progress=False):
+        pass
+    assert counts == [0, 3]
+    assert capsys.readouterr().out.split("\n")[::3] == ["watched 0", "not watched 0", ""]
 
 
 def test_a_part_that_is_there_is_not_made_again(tmp_path, folder):

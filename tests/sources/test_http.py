@@ -10,6 +10,7 @@ from zoobot_3d.errors import BadFileError, ConfigError, FetchError
 from zoobot_3d.simulate.faulty_server import LoopbackServer, Request, Response
 from zoobot_3d.sources.host import Host
 from zoobot_3d.sources.http import DEFAULT_USER_AGENT, LONGEST_PAUSE, Client, Patience
+from zoobot_3d.sources.patience import Words
 
 
 class FakeTime:
@@ -141,6 +142,59 @@ def test_error_stays_one_line_and_survives_a_worker_process(client):
 def test_impossible_options(options, named):
     with pytest.raises(ConfigError, match=named):
         Client(**options)
+
+
+# What a person who waits is told
+
+
+def test_a_refusal_is_told_at_once_with_the_time_that_is_left_and_not_for_each_attempt(fake):
+    told = []
+    client = Client(rate=0, seed=1, clock=fake.clock, sleep=fake.sleep, tell=told.append)
+    with serve(status=500) as server, client, pytest.raises(FetchError):
+        client.get(f"{server.url}/x")
+    # Waits of at most 1, 2, 4, 8 and 16 s; a line every ten seconds at most.
+    first = "127.0.0.1: answered 500 Internal Server Error; trying up to 5 times more, for 31 s at most (Ctrl-C stops)"
+    assert told[0] == first
+    assert told[-1].endswith("trying once more, for 16 s at most (Ctrl-C stops)")
+    assert len(told) < 5
+
+
+def test_silence_is_told_before_the_timeout():
+    heard = threading.Event()
+    words = Words(lambda line: heard.set(), first=0.01)
+    with words.waiting("example.org"):
+        assert heard.wait(10)
+
+
+def test_answers_that_come_say_nothing(fake):
+    told = []
+    with serve() as server, Client(rate=0, clock=fake.clock, sleep=fake.sleep, tell=told.append) as client:
+        client.get(f"{server.url}/x")
+    assert told == []
+
+
+def test_an_empty_image_that_is_asked_for_again_is_no_news(fake):
+    told, seen = [], []
+
+    def check(body: bytes) -> None:
+        seen.append(body)
+        if len(seen) < 4:
+            raise BadFileError("cutout", "all pixels are zero")
+
+    with serve() as server, Client(rate=0, clock=fake.clock, sleep=fake.sleep, tell=told.append) as client:
+        client.get(f"{server.url}/x", check=check)
+    assert (told, len(seen)) == ([], 4)
+
+
+def test_an_answer_that_never_fits_is_told(fake):
+    def check(body: bytes) -> None:
+        raise BadFileError("cutout", "not FITS")
+
+    told = []
+    client = Client(rate=0, clock=fake.clock, sleep=fake.sleep, tell=told.append)
+    with serve() as server, client, pytest.raises(FetchError):
+        client.get(f"{server.url}/x", check=check)
+    assert told[0] == "127.0.0.1: not FITS; trying up to 2 times more, for 24 s at most (Ctrl-C stops)"
 
 
 # Politeness

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["announce", "progress_bar"]
+__all__ = ["announce", "count_rows", "progress_bar", "row_done", "say", "somebody_watches"]
+
+_COUNT: ContextVar[Callable[[int], None] | None] = ContextVar("_COUNT", default=None)
 
 
 class _RateColumn(ProgressColumn):
@@ -28,6 +32,32 @@ def announce(line: str, *, show: bool = True) -> None:
     """Print a line on stderr before a long job begins: what, how much, from where, into what; or nothing."""
     if show:
         Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Print a line on stderr while a job runs: above its bar, if there is one."""
+    print(line, file=sys.stderr, flush=True)  # Rich puts itself in the place of stderr while it shows a bar
+
+
+@contextlib.contextmanager
+def count_rows(count: Callable[[int], None]) -> Iterator[None]:
+    """Let `row_done` inside the block, in this thread, count rows of a shard one by one."""
+    token = _COUNT.set(count)
+    try:
+        yield
+    finally:
+        _COUNT.reset(token)
+
+
+def row_done() -> None:
+    """Count a row of a shard, if this process shows the bar; workers count whole shards."""
+    if (count := _COUNT.get()) is not None:
+        count(1)
+
+
+def somebody_watches() -> bool:
+    """Tell whether this process shows the bar of the rows that it works on."""
+    return _COUNT.get() is not None
 
 
 @contextlib.contextmanager

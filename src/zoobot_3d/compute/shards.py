@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from zoobot_3d.compute.cluster import Workers, check_cluster, open_cluster, parse_cluster
 from zoobot_3d.compute.locks import folder_lock
-from zoobot_3d.compute.progress import progress_bar
+from zoobot_3d.compute.progress import count_rows, progress_bar
 from zoobot_3d.errors import BadFileError, CatalogError, ConfigError, Zoobot3DError
 from zoobot_3d.io import write_parquet
 
@@ -165,7 +165,7 @@ def sharded(
         left = list({shard.part: shard for shard in shards if shard.part.name not in there}.values())
         with progress_bar(batch.what, len(table), unit=batch.unit, show=batch.progress) as advance:
             advance(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in left))
-            job = _Job(function, id_column, token, names.of, advance, finished)
+            job = _Job(function, id_column, token, names.of, advance, finished, batch.progress)
             for shard in shards:
                 if shard.part.name in there:
                     job.tell(shard)
@@ -325,6 +325,7 @@ class _Job:
     name: Callable[[pd.DataFrame], str]
     advance: Callable[[int], None]
     finished: Callable[[pd.DataFrame, pd.DataFrame], None] | None = None
+    shown: bool = False
 
     def tell(self, shard: _Shard) -> None:
         """Say that the results of a shard are there."""
@@ -332,13 +333,21 @@ class _Job:
             self.finished(shard.rows, _together([shard.part], self.id_column))
 
     def run_here(self, shard: _Shard, options: dict[str, Any]) -> None:
+        counted = 0
+
+        def count(rows: int) -> None:
+            nonlocal counted
+            counted += rows
+            self.advance(rows)
+
         try:
-            _run_shard(self.function, shard.rows, options, shard.part, self.id_column)
+            with count_rows(count) if self.shown else contextlib.nullcontext():
+                _run_shard(self.function, shard.rows, options, shard.part, self.id_column)
         except Exception as error:
             error.add_note(self._where(shard))
             raise
         self.tell(shard)
-        self.advance(len(shard.rows))
+        self.advance(len(shard.rows) - counted)
 
     def run_on(self, workers: Workers, shards: list[_Shard], options: dict[str, Any]) -> None:
         """Keep every slot busy until all shards are done; find the rows that kill their worker."""

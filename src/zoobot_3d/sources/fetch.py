@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from zoobot_3d.compute.locks import folder_lock
+from zoobot_3d.compute.progress import row_done, say, somebody_watches
 from zoobot_3d.compute.shards import Batch, sharded
 from zoobot_3d.errors import BadFileError, ConfigError, FetchError, Zoobot3DError
 from zoobot_3d.io import atomic_path, read_table, write_parquet
@@ -99,12 +100,13 @@ class FetchOptions:
         """Part of one of ``n_workers`` workers, so that together they keep to the limits; a connection at least."""
         return replace(self, connections=max(1, self.connections // n_workers), rate=self.rate / n_workers)
 
-    def client(self) -> Client:
-        """Client that keeps to these limits; a context manager."""
+    def client(self, *, tells: bool = False) -> Client:
+        """Client that keeps to these limits, and tells on stderr why it waits, if it shall; a context manager."""
         return Client(
             connections=self.connections,
             rate=self.rate,
             patience=Patience(self.attempts, self.timeout, self.connect, self.first_wait),
+            tell=say if tells else None,
         )
 
 
@@ -337,9 +339,13 @@ def fetch_each(
         except Zoobot3DError as error:
             return {**result, "error": str(error)}
 
-    with options.client() as client, ThreadPoolExecutor(options.connections) as pool:
+    results = []
+    with options.client(tells=somebody_watches()) as client, ThreadPoolExecutor(options.connections) as pool:
         try:
-            return pd.DataFrame(list(pool.map(one, rows.to_dict("records"))))
+            for result in pool.map(one, rows.to_dict("records")):
+                results.append(result)
+                row_done()
+            return pd.DataFrame(results)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C, or a full disk: the rest need not be tried
             raise

@@ -156,7 +156,7 @@ def fetch_gz_desi(
     folder.sweep(DESI_VOTES_FILE)
     done = {name: folder.verified(name, _origins(part)) for part in parts for name in part.files}
     if not all(done.values()):
-        with (options or FetchOptions()).client() as client:
+        with (options or FetchOptions()).client(tells=progress) as client:
             missing = [(part, name) for part in parts for name in part.files if done[name] is None]
             records = {n: list_record(client, n, url) for n in dict.fromkeys(part.record for part, _ in missing)}
             found = [(part, _find(records[part.record], name, part.record, url)) for part, name in missing]
@@ -288,7 +288,8 @@ def fetch_gz2(
 
 def _download_gz2(raw: Path, url: str, options: FetchOptions, progress: bool) -> None:
     announce(f"fetching {_HART_FILE}, 239,695 galaxies, from {url} into {raw.parent}", show=progress)
-    with options.client() as client, progress_bar(_HART_FILE, None, unit="bytes", show=progress) as advance:
+    bar = progress_bar(_HART_FILE, None, unit="bytes", show=progress)
+    with options.client(tells=progress) as client, bar as advance:
         client.download(url, raw, check=_check_gzip, progress=advance)
 
 

@@ -141,7 +141,7 @@ def fetch_gz3d(
     url = _directory(url)
     folder = Path(root).absolute() / FOLDER
     tried = None if retry is None else _read_failed(retry)
-    with options.client() as client:
+    with options.client(tells=progress) as client:
         listing = list_gz3d(url, client)
     wanted, absent = _choose(listing, limit, mangaids, tried)
     wanted["url"] = [url + quote(name) for name in wanted["file_name"]]

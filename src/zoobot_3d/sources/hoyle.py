@@ -85,7 +85,7 @@ def fetch_hoyle(
     fetched = not folder.unknown(HOYLE_FILE)
     if fetched:
         announce(f"fetching {HOYLE_FILE}, 0.3 MB, from {url} into {folder.path}", show=progress)
-        with (options or FetchOptions()).client() as client:
+        with (options or FetchOptions()).client(tells=progress) as client:
             content = client.get(url, check=lambda body: _check(body, url))
         with atomic_path(target) as temporary:
             _parse(content, url).to_csv(temporary, index=False)

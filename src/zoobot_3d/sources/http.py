@@ -26,7 +26,7 @@ from zoobot_3d.sources.headers import chunks, form_headers, is_packed, retry_aft
 from zoobot_3d.sources.host import Host
 from zoobot_3d.sources.mirrors import FIRST, check_redirect
 from zoobot_3d.sources.partial_file import PartialFile
-from zoobot_3d.sources.patience import TRANSIENT, Patience, Retries, TryAgain, judged
+from zoobot_3d.sources.patience import TRANSIENT, Patience, Retries, TryAgain, Words, judged
 
 __all__ = ["DEFAULT_USER_AGENT", "LONGEST_PAUSE", "Client", "Downloaded", "Patience"]
 
@@ -80,6 +80,8 @@ class Client:
         Of the random share.
     clock, sleep : callable
         Monotonic seconds, and waiting for some.
+    tell : callable, optional
+        Takes a line for the person who waits: that a host is silent or refuses, and how long it is tried.
 
     Raises
     ------
@@ -96,6 +98,7 @@ class Client:
         seed: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.patience = patience = patience or Patience()
         attempts, timeout, first_wait = patience.attempts, patience.timeout, patience.first_wait
@@ -106,7 +109,8 @@ class Client:
             )
         self.connections, self.rate, self.attempts, self.first_wait = connections, rate, attempts, first_wait
         self._clock, self._sleep = clock, sleep
-        self._retries = Retries(patience, seed, sleep)
+        self._words = Words(tell, clock=clock) if tell else None
+        self._retries = Retries(patience, seed, sleep, self._words)
         self._hosts: dict[str, Host] = {}
         self._hosts_lock = threading.Lock()
         self._http = httpx.Client(
@@ -195,7 +199,8 @@ class Client:
         """Fetch an answer into memory, of a POST if there is a form."""
 
         def attempt() -> bytes:
-            with self._answer(target, {}, content_type, form) as response:
+            watch = self._words.waiting(target.host) if self._words else contextlib.nullcontext()
+            with watch, self._answer(target, {}, content_type, form) as response:
                 body = b"".join(self._body(response, None))  # httpx has checked it against Content-Length
             if check is not None:
                 with judged():

@@ -308,7 +308,7 @@ def fetch_cutouts(
             what = f"{n_asked:,} of {len(wanted):,} cutouts, {size:,.0f} MB,"
             announce(f"fetching {what} from {cutouts.url} into {folder}", show=progress)
         if cutouts.probe and n_asked:
-            with options.client() as client:
+            with options.client(tells=progress) as client:
                 client.get(cutout_url(**_PROBE, layer=cutouts.layer, url=cutouts.url), check=_check_probe)
         ledger = _without(todo, ledger, folder / LEDGER)
         with fetch_shards(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import httpx
@@ -14,7 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from zoobot_3d.errors import FetchError, Zoobot3DError
 from zoobot_3d.sources.reasons import no_answer
 
-__all__ = ["TRANSIENT", "Patience", "Retries", "TryAgain", "judged"]
+__all__ = ["TRANSIENT", "Patience", "Retries", "TryAgain", "Words", "judged"]
 
 TRANSIENT = (408, 425, 429)
 """Client errors that another try can mend (RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4); so can every 5xx."""
@@ -24,6 +26,14 @@ _T = TypeVar("_T")
 
 class TryAgain(Exception):
     """An attempt failed in a way that another may not; its text is the reason."""
+
+
+class _Unfit(TryAgain):
+    """An answer came and is not what it should be, which is a matter of one file rather than of the host."""
+
+
+_UNFIT_SILENTLY = 3
+"""So many unfit answers to one request are worth no line: where the survey has no data, several are asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,48 @@ class Patience:
     most_bytes: float = 400e6
 
 
+@dataclass
+class Words:
+    """What a person who waits is told: for what, why, and for how long still.
+
+    Attributes
+    ----------
+    tell : callable
+        Takes a line.
+    first, between : float
+        Seconds without an answer before the first line about it; seconds between lines.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    tell: Callable[[str], None]
+    first: float = 4.0
+    between: float = 10.0
+    clock: Callable[[], float] = time.monotonic
+    _told: float = field(default=float("-inf"), init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def say(self, line: str) -> None:
+        """Tell a line, unless another was told a moment ago: many requests at once fail for the same reason."""
+        with self._lock:
+            if self.clock() - self._told < self.between:
+                return
+            self._told = self.clock()
+        self.tell(line)
+
+    @contextlib.contextmanager
+    def waiting(self, host: str) -> Iterator[None]:
+        """Tell that a host is silent, if the block takes long."""
+        line = f"waiting for an answer of {host}, {self.first:g} s so far"
+        timer = threading.Timer(self.first, self.say, [line])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
 class Retries:
     """Call until it succeeds, with growing waits between.
 
@@ -68,15 +120,33 @@ class Retries:
         Of the random share of the waits.
     sleep : callable
         Waits for some seconds.
+    words : Words, optional
+        For the person who waits.
     """
 
-    def __init__(self, patience: Patience, seed: int | None, sleep: Callable[[float], None]) -> None:
-        self._patience, self._sleep = patience, sleep
+    def __init__(
+        self, patience: Patience, seed: int | None, sleep: Callable[[float], None], words: Words | None = None
+    ) -> None:
+        self._patience, self._sleep, self._words = patience, sleep, words
         self._random = random.Random(seed)
         self._exponential = wait_exponential(multiplier=patience.first_wait, max=patience.longest_wait)
 
     def run(self, url: httpx.URL, attempt: Callable[[], _T]) -> tuple[_T, int]:
         """Call until it succeeds, fails for good, or has had its attempts; return its result and the attempts."""
+        words, began = self._words, 0.0
+
+        def timed() -> _T:
+            nonlocal began
+            began = time.monotonic()
+            return attempt()
+
+        def explain(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if words is None or error is None:
+                return
+            if not isinstance(error, _Unfit) or state.attempt_number > _UNFIT_SILENTLY:
+                more = self._more(state.attempt_number, time.monotonic() - began)
+                words.say(f"{url.host}: {self._reason(error)}; {more}")
 
         def give_up(state: RetryCallState) -> NoReturn:
             error = state.outcome.exception() if state.outcome else None
@@ -90,11 +160,19 @@ class Retries:
             wait=lambda state: self._exponential(state) * self._random.uniform(0.5, 1.0),
             retry=retry_if_exception(_may_pass),
             retry_error_callback=give_up,
+            before_sleep=explain,
         )
         try:
-            return retrying(attempt), int(retrying.statistics["attempt_number"])
+            return retrying(timed), int(retrying.statistics["attempt_number"])
         except (httpx.HTTPError, httpx.InvalidURL) as error:  # an answer may lead to no address at all
             raise FetchError(str(url), self._reason(error), "check the address") from error
+
+    def _more(self, done: int, lasted: float) -> str:
+        """How often and how long it is tried still, if each attempt lasts as long as the last one."""
+        patience = self._patience
+        waits = [min(patience.first_wait * 2 ** (n - 1), patience.longest_wait) for n in range(done, patience.attempts)]
+        tries = "once more" if len(waits) == 1 else f"up to {len(waits)} times more"
+        return f"trying {tries}, for {sum(waits) + lasted * len(waits):.0f} s at most (Ctrl-C stops)"
 
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, httpx.TimeoutException):
@@ -108,7 +186,7 @@ def judged() -> Iterator[None]:
     try:
         yield
     except Zoobot3DError as error:
-        raise TryAgain(getattr(error, "what", str(error))) from error
+        raise _Unfit(getattr(error, "what", str(error))) from error
 
 
 def _may_pass(error: BaseException) -> bool:

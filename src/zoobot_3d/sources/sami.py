@@ -7,6 +7,7 @@ columns), of the clusters (no position of the fibre bundle, no ``z_tonry``, no `
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -19,13 +20,14 @@ from astropy.utils.exceptions import AstropyWarning
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from zoobot_3d.catalog.positions import read_positions, require_columns
-from zoobot_3d.compute.progress import announce
+from zoobot_3d.compute.progress import announce, say
 from zoobot_3d.errors import CatalogError, ConfigError, FetchError
 from zoobot_3d.io import read_table, write_parquet
 from zoobot_3d.sources.addresses import service_url
 from zoobot_3d.sources.catalogue_files import CatalogueFile, CatalogueFolder
 from zoobot_3d.sources.fetch import FetchOptions
 from zoobot_3d.sources.http import DEFAULT_USER_AGENT
+from zoobot_3d.sources.patience import Words
 from zoobot_3d.sources.reasons import no_answer
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def fetch_sami(
         targets, problems = read_sami_targets(target)
         return [folder.record(SAMI_FILE, len(targets), targets.shape[1], _ORIGIN, fetched=False, problems=problems)]
     announce(f"asking {url} for the targets of SAMI DR3, a small table, into {folder.path}", show=progress)
-    service = _Service(url, options or FetchOptions())
+    service = _Service(url, options or FetchOptions(), Words(say) if progress else None)
     full_names = _find_tables(service.query("SELECT table_name FROM TAP_SCHEMA.tables")["table_name"], url)
     parts, problems = [], []
     for table, full_name in full_names.items():
@@ -207,10 +209,12 @@ class _Service:
         Of the service.
     options : FetchOptions
         Of the network.
+    words : Words, optional
+        For the person who waits.
     """
 
-    def __init__(self, url: str, options: FetchOptions) -> None:
-        self.url, self.options = url, options
+    def __init__(self, url: str, options: FetchOptions, words: Words | None = None) -> None:
+        self.url, self.options, self.words = url, options, words
         self.tap = _open(url, options.timeout)
 
     def query(self, adql: str) -> pd.DataFrame:
@@ -234,7 +238,14 @@ class _Service:
             what = f"{no_answer(error)[:200] if error else 'no answer'} ({state.attempt_number} attempts)"
             raise FetchError(self.url, what, "try again later") from error
 
+        def explain(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if self.words is not None and error is not None:
+                more = f"trying up to {self.options.attempts - state.attempt_number} times more (Ctrl-C stops)"
+                self.words.say(f"{self.url}: {no_answer(error)[:200]}; {more}")
+
         retrying = Retrying(
+            before_sleep=explain,
             sleep=time.sleep,
             stop=stop_after_attempt(self.options.attempts),
             wait=wait,
@@ -242,7 +253,8 @@ class _Service:
             retry_error_callback=give_up,
         )
         try:
-            with warnings.catch_warnings():
+            watch = self.words.waiting(self.url) if self.words else contextlib.nullcontext()
+            with watch, warnings.catch_warnings():
                 warnings.simplefilter("ignore", AstropyWarning)  # VOTables of services are seldom flawless
                 warnings.simplefilter("error", DALOverflowWarning)
                 return retrying(self.tap.run_sync, adql, maxrec=_MAX_ROWS).to_table().to_pandas()
