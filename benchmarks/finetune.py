@@ -64,7 +64,16 @@ LABELS = {
     "frozen": "frozen encoder",
     "full": "full",
 }
+TICKS = {
+    "as_is": "model to start from,\nnot fine-tuned",
+    "scratch": "new network,\ntrained on {few}",
+    "fine_tuned": "model,\nfine-tuned on {few}",
+    "frozen": "the same, with\na frozen encoder",
+    "full": "new network,\ntrained on {full}",
+}
+"""Labels of the figure, with numbers of marked galaxies."""
 COLOURS = {"spiral": "#0072B2", "bar": "#E69F00"}
+NAMES = {"spiral": "spiral arms", "bar": "bars"}
 
 
 def grey(r: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -213,22 +222,19 @@ def table(rows: list[dict[str, Any]]) -> str:
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """IoU of each arm, a dot for each seed."""
     found = scores(rows)
-    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
     for index, name in enumerate(CLASSES):
         at = np.arange(len(found)) + (-0.2, 0.2)[index]
         values = [array[:, index] for array in found.values()]
-        axes.bar(at, [v.mean() for v in values], 0.36, color=COLOURS[name], alpha=0.8, label=name)
+        axes.bar(at, [v.mean() for v in values], 0.36, color=COLOURS[name], alpha=0.8, label=NAMES[name])
         for x, v in zip(at, values, strict=True):
             axes.plot(np.full(len(v), x), v, "k.", ms=4)
-    axes.set_xticks(range(len(found)), [LABELS[arm] for arm in found])
-    axes.set(ylabel="IoU at fraction > 0.2", ylim=(0, None))
     row = rows[0]
-    title = f"Another look: {row['few']} marked galaxies, full {row['full']}, {row['held_out']} held out"
-    if {"scratch", "fine_tuned", "full"} <= found.keys():
-        means = {arm: float(found[arm][:, 2].mean()) for arm in ("scratch", "fine_tuned", "full")}
-        title += "\nmean of both: " + ", ".join(f"{LABELS[arm]} {mean:.2f}" for arm, mean in means.items())
-    axes.set_title(title, fontsize=10)
-    axes.legend()
+    axes.plot([], [], "k.", ms=4, label=f"one draw of the {row['few']} galaxies")
+    axes.set_xticks(range(len(found)), [TICKS[arm].format(**row) for arm in found], fontsize=9)
+    axes.set(ylabel="IoU of the masks above a fraction of 0.2", ylim=(0, 1.25 * axes.get_ylim()[1]))
+    axes.set_title(f"Simulated galaxies of another look; measured on {row['held_out']} other galaxies", fontsize=10)
+    axes.legend(loc="upper center", ncols=3, fontsize=9)
     figure.savefig(path, dpi=120)
 
 

@@ -42,9 +42,14 @@ from zoobot_3d.simulate.catalogs import CATALOGUES
 from zoobot_3d.simulate.survey import simulate_survey
 
 CAMPAIGNS = ("dr5", "dr8")
-WAYS = {"masks": "masks", "masks_2x": "masks, twice as many a step", "joint": "masks and votes"}
+WAYS = {
+    "masks": "n marked galaxies in each step",
+    "masks_2x": "2n marked galaxies in each step",
+    "joint": "n marked galaxies, and n with votes",
+}
+NAMES = {"spiral": "spiral arms", "bar": "bars"}
 COLOURS = {"masks": "#0072B2", "masks_2x": "#56B4E9", "joint": "#D55E00"}
-SCORES = {"iou_0.2": "IoU at fraction > 0.2", "soft_iou": "soft IoU"}
+SCORES = {"iou_0.2": "IoU above 0.2", "soft_iou": "soft IoU"}
 
 
 def mixed_catalogue(survey: Path, marked: int, seed: int) -> pd.DataFrame:
@@ -174,14 +179,18 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 )  # fmt: skip
                 for x, each in zip(at, values, strict=True):
                     axes.plot(np.full(len(each), x), each, ".", color=COLOURS[way], ms=4, alpha=0.6)
-            axes.set(xscale="log", ylabel=f"{name}: {label}", ylim=(0, None))
+            axes.set(xscale="log", ylabel=f"{NAMES[name]}: {label}", ylim=(0, None))
     for axes in panels[-1]:
         ticks = sorted({row["marked"] for row in rows})
-        axes.set(xlabel="training galaxies with marks", xticks=ticks, xticklabels=ticks)
+        axes.set(xlabel="marked galaxies in the training set", xticks=ticks, xticklabels=ticks)
         axes.minorticks_off()
     panels[0][0].legend(fontsize=8)
     row = rows[0]
-    figure.suptitle(f"{row['test_galaxies']} simulated test galaxies, {row['steps']} steps at {row['size']} px")
+    figure.suptitle(
+        f"{row['test_galaxies']} simulated test galaxies; {row['steps']} steps of training at {row['size']} px\n"
+        "large dots and error bars: mean and standard deviation of the trainings, which are the small dots",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=120)
 
 
