@@ -358,3 +358,66 @@ def test_a_card_of_a_scale_in_degrees_or_beyond_measure_is_left_out(tmp_path, sc
     assert np.isnan(cutout.grid.pixscale)
     told = fits.getheader(tmp_path / "a.fits")["PIXSCALE"]
     assert cutout.notes == (f"PIXSCALE {told!r} is no scale in arcsec, so it is left out",)
+
+
+def bands_apart(path, changes, **cards):
+    """Write an image for each (band, factor, cards); returns the path."""
+    images = [fits.PrimaryHDU()]
+    for band, factor, more in changes:
+        image = fits.ImageHDU(CUBE["grz".index(band)] * np.float32(factor), name=more.pop("EXTNAME", None))
+        image.header.update(PLACE | cards | more)
+        images.append(image)
+    fits.HDUList(images).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("said", ["EXTNAME", "FILTER", "BAND"])
+@pytest.mark.parametrize("order", ["grz", "zgr"])
+def test_bands_in_an_hdu_each_are_the_planes_of_one_image(tmp_path, said, order):
+    path = bands_apart(tmp_path / "a.fits", [(band, 1, {said: band}) for band in order], BUNIT="nanomaggy")
+    cutout = open_cutout(path)
+    assert_same(cutout)
+    assert cutout.notes == (f"bands {', '.join(order)} of HDUs 1, 2, 3",)
+
+
+def test_bands_in_an_hdu_each_have_their_own_zero_point(tmp_path):
+    ten = {"MAGZERO": 25.0}  # 10 units are 1 nanomaggy
+    path = bands_apart(
+        tmp_path / "a.fits",
+        [("g", 1, {"FILTER": "g", "MAGZERO": 22.5}), *((band, 10, {"FILTER": band} | ten) for band in "rz")],
+    )
+    cutout = open_cutout(path)
+    assert_same(cutout)
+    assert "band r has another unit or zero point: converted" in cutout.notes
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"CRPIX1": PLACE["CRPIX1"] + 5}, r"HDU 2 \(band r\) lies up to 5 pixels from the first"), ({}, "48 x 47 pixels")],
+)
+def test_bands_that_are_not_on_the_same_pixels_are_refused(tmp_path, more, message):
+    path = bands_apart(tmp_path / "a.fits", [("g", 1, {"FILTER": "g"}), ("r", 1, {"FILTER": "r"} | more)])
+    if not more:
+        with fits.open(path, mode="update") as hdus:
+            hdus[2].data = hdus[2].data[:, :-1]
+    with pytest.raises(BadFileError, match=message):
+        open_cutout(path)
+
+
+def test_a_cube_counts_before_a_preview(tmp_path):
+    cube = fits.ImageHDU(CUBE)
+    cube.header.update({"BANDS": "grz"} | PLACE)
+    fits.HDUList([fits.PrimaryHDU(np.zeros((8, 8), np.float32)), cube]).writeto(tmp_path / "a.fits")
+    cutout = open_cutout(tmp_path / "a.fits")
+    assert_same(cutout)
+    assert cutout.notes == ("2 images in the file: that of HDU 1 is taken",)
+
+
+def test_an_axis_of_one_is_none_wherever_it_is(tmp_path):
+    assert_same(open_cutout(write(tmp_path / "a.fits", CUBE[:, None])))
+
+
+def test_bands_as_the_last_axis_are_refused_by_name(tmp_path):
+    path = write(tmp_path / "a.fits", np.moveaxis(CUBE, 0, -1).copy())
+    with pytest.raises(BadFileError, match=r"shape \(48, 48, 3\): its bands are the last axis"):
+        open_cutout(path)

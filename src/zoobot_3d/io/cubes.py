@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import io as _io
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zoobot_3d.errors import BadFileError, Zoobot3DError
+from zoobot_3d.io.cube_images import TOO_LARGE, image_of, inverse_variance
 from zoobot_3d.io.files import check_regular, write_atomic
 from zoobot_3d.io.pictures import most_pixels
 from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.schema import PIXSCALES
 from zoobot_3d.sky.grid import PixelGrid
-from zoobot_3d.sky.header import is_wcs_card, read_wcs
+from zoobot_3d.sky.header import read_wcs
 from zoobot_3d.sky.light import band_names, bands_of, nanomaggies_per_unit
 from zoobot_3d.sky.placement import Placement, north_up, place
 
@@ -36,16 +36,6 @@ MAX_CUTOUT_PIXELS = 7_000_000
 """Pixels of an image in three bands that are read by default, 2,600 a side. The environment variable
 ``ZOOBOT3D_MAX_PIXELS`` comes before it."""
 
-_MOST_HDUS = 64
-_BESIDE_LIGHT = {
-    "INVVAR", "IVAR", "WEIGHT", "WEIGHTS", "WHT", "MASK", "MASKBITS", "DQ", "ERR", "ERROR", "UNCERT", "UNCERTAINTY",
-    "SIGMA", "RMS", "VAR", "VARIANCE", "STDDEV", "NEXP", "EXPOSURE", "EXPMAP", "PSF", "SEGMENTATION", "SEGMAP",
-}  # fmt: skip
-"""What names of HDUs and ``IMTYPE`` call images that lie beside that of the light."""
-
-_BEYOND_ALL = 1e20  # in any unit that is read: a mark of pixels without data, or damage
-_SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, -999999.0, -32768.0, float(np.float32(-(2**31))))
-_TOO_LARGE = "cut the galaxy out first, or set ZOOBOT3D_MAX_PIXELS"
 _OTHER_PACKERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress"}
 
 
@@ -106,7 +96,8 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
     ----------
     path : str or os.PathLike
         FITS file, plain, gzipped or fpacked. Its first image is read, (bands, H, W) or (H, W), but for those whose HDU
-        or ``IMTYPE`` is named after weights, errors or masks.
+        or ``IMTYPE`` is named after weights, errors or masks. Bands may also have an image each, if their HDUs say so,
+        see `zoobot_3d.io.cube_images.image_of`.
     max_pixels : int, optional
         Size of an image in three bands above which it is not read; of more bands, in proportion. `MAX_CUTOUT_PIXELS` by
         default.
@@ -119,7 +110,7 @@ def open_cutout(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
     """
     max_values = 3 * (most_pixels(MAX_CUTOUT_PIXELS) if max_pixels is None else max_pixels)
     with _opened(path, max_values) as (hdus, n_bytes):
-        planes, header, notes = _image(path, hdus, n_bytes, max_values)
+        planes, header, notes = image_of(path, hdus, n_bytes, max_values)
         return _understood(planes, header, notes)
 
 
@@ -138,9 +129,9 @@ def open_bands(path: str | os.PathLike[str]) -> BandImage:
     """
     max_values = 3 * most_pixels(MAX_CUTOUT_PIXELS)
     with _opened(path, max_values) as (hdus, n_bytes):
-        planes, header, notes = _image(path, hdus, n_bytes, max_values)
+        planes, header, notes = image_of(path, hdus, n_bytes, max_values)
         bands, about_bands = band_names(header, len(planes))
-        invvar = _inverse_variance(hdus, planes.shape)
+        invvar = inverse_variance(hdus, planes.shape)
         grid, placement, about_scale = _grid_of(header, (planes.shape[1], planes.shape[2]))
         factor, about_units = nanomaggies_per_unit(header, grid.pixscale)
         planes = np.where(np.isfinite(planes) & (planes != 0), planes, np.float32(np.nan)) * np.float32(factor)
@@ -157,15 +148,6 @@ def open_bands(path: str | os.PathLike[str]) -> BandImage:
         calibrated = not any("taken as nanomaggies" in note for note in about_units)
         said = (*notes, *about_bands, *about_units, *about_place, *about_scale)
         return BandImage(planes, bands, invvar, grid, calibrated, said)
-
-
-def _inverse_variance(hdus: fits.HDUList, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Find an image of inverse variances; None if there is none of this shape."""
-    for _, hdu in zip(range(_MOST_HDUS), hdus, strict=False):
-        there = hdu.is_image and {"INVVAR", "IVAR"} & _kinds(hdu)
-        if there and int(np.prod(hdu.shape, dtype=object)) == np.prod(shape):
-            return np.asarray(hdu.data, np.float32).reshape(shape)
-    return None
 
 
 @contextlib.contextmanager
@@ -234,75 +216,10 @@ def _content(path: str | os.PathLike[str], max_values: int) -> bytes:
     except OSError as error:
         raise BadFileError(path, error.strerror or str(error), "check the path") from None
     if len(content) > limit:
-        raise BadFileError(path, f"larger than {limit / 1e6:.0f} MB", _TOO_LARGE)
+        raise BadFileError(path, f"larger than {limit / 1e6:.0f} MB", TOO_LARGE)
     if not content:
         raise BadFileError(path, "empty file", "download it again")
     return content
-
-
-def _image(
-    path: str | os.PathLike[str], hdus: fits.HDUList, n_bytes: int, max_values: int
-) -> tuple[NDArray[Any], fits.Header, list[str]]:
-    """Return the planes of the first image, (n, H, W) as stored, and its header with what the first one adds to it."""
-    images = [index for index, hdu in zip(range(_MOST_HDUS), hdus, strict=False) if hdu.is_image and len(hdu.shape) > 1]
-    if not images:
-        raise BadFileError(path, "no image in this FITS file", "give an image of the galaxy in bands g, r, z")
-    light = [index for index in images if not _kinds(hdus[index]) & _BESIDE_LIGHT]
-    if not light:
-        kind = min(_kinds(hdus[images[0]]) & _BESIDE_LIGHT)
-        raise BadFileError(path, f"HDU {images[0]} is said to be {kind}, and no image is of light", "give the image")
-    taken = light[0]
-    hdu = hdus[taken]
-    shape = hdu.shape
-    n_values = int(np.prod(shape, dtype=object))
-    if not n_values:
-        raise BadFileError(path, f"HDU {taken} has an image of shape {shape}", "download it again")
-    if n_values > max_values:
-        raise BadFileError(path, f"an image of {n_values:,} values, more than {max_values:,}", _TOO_LARGE)
-    at = hdus.fileinfo(taken)
-    packed = isinstance(hdu, fits.CompImageHDU)
-    if at["datLoc"] + (at["datSpan"] if packed else n_values * abs(hdu.header["BITPIX"]) // 8) > n_bytes:
-        raise BadFileError(path, "truncated FITS image", "download it again")
-    header = _with_first(hdu.header, hdus[0].header)  # before the data are read, which changes it
-    planes = np.asarray(hdu.data, np.float32)
-    while planes.ndim > 3 and len(planes) == 1:
-        planes = planes[0]
-    planes = planes[None] if planes.ndim == 2 else planes
-    if planes.ndim != 3:
-        raise BadFileError(path, f"HDU {taken} has an image of shape {shape}, not (bands, H, W)", "cut it out first")
-    notes = [f"{len(images)} images in the file: that of HDU {taken} is taken"] if len(images) > 1 else []
-    planes, told = _without_marks(planes)
-    return planes, header, [*notes, *told]
-
-
-def _kinds(hdu: Any) -> set[str]:
-    """Return the words with which an HDU says what kind of image it holds."""
-    told = " ".join(str(name) for name in (hdu.name, hdu.header.get("IMTYPE"), hdu.header.get("IMAGETYP")))
-    return set(re.split(r"[^A-Z]+", told.upper()))
-
-
-def _without_marks(planes: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[str]]:
-    """Make NaN of numbers that stand for missing values: one such as -9999 far below all others, and 1e30."""
-    notes = []
-    with np.errstate(invalid="ignore"):
-        missing = np.isfinite(planes) & (np.abs(planes) >= _BEYOND_ALL)
-        if missing.any():
-            notes.append(f"{np.count_nonzero(missing):,} values beyond {_BEYOND_ALL:g} taken as missing")
-            planes = np.where(missing, np.float32(np.nan), planes)
-        lowest = float(np.min(planes, initial=0, where=np.isfinite(planes)))
-        if lowest in _SENTINELS and not ((planes > lowest) & (planes < lowest / 2)).any():
-            missing = planes == np.float32(lowest)
-            notes.append(f"{np.count_nonzero(missing):,} values of {lowest:g} taken as missing")
-            planes = np.where(missing, np.float32(np.nan), planes)
-    return planes, notes
-
-
-def _with_first(header: fits.Header, first: fits.Header) -> fits.Header:
-    """Copy an image's header, with what a file's first header says for all of it: not of places on the sky."""
-    more = [keyword for keyword in dict.fromkeys(first) if keyword not in header and not is_wcs_card(keyword)]
-    header = header.copy()
-    header.extend(first.cards[keyword] for keyword in more if keyword not in ("", "COMMENT", "HISTORY"))
-    return header
 
 
 def _understood(planes: NDArray[np.float32], header: fits.Header, notes: list[str]) -> Cutout:

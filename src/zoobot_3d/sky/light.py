@@ -18,10 +18,13 @@ from zoobot_3d.errors import BadPictureError
 from zoobot_3d.quiet import quiet_libraries
 from zoobot_3d.sky.rgb import GREY
 
-__all__ = ["WAVELENGTHS", "band_names", "bands_of", "nanomaggies_per_unit"]
+__all__ = ["BAND_CARDS", "WAVELENGTHS", "band_names", "band_said", "bands_of", "nanomaggies_per_unit"]
 
 WAVELENGTHS = {"u": 355, "g": 475, "r": 625, "i": 770, "z": 910, "y": 970, "j": 1250, "h": 1650, "k": 2150}
 """Bands that are known, and their wavelengths in nm."""
+
+BAND_CARDS = ("BANDS", "BAND0", "BAND", "FILTER", "FILTERS", "FILTER1", "BAND1")
+"""Cards that may name the band of a single plane, those that are preferred first."""
 
 _PLACES = ("g", "r", "z")
 _ZERO_POINTS = (
@@ -111,6 +114,27 @@ def band_names(header: Header, n_planes: int) -> tuple[tuple[str, ...], list[str
             raise BadPictureError(f"{n_planes} planes and no BANDS card; add one such as BANDS = 'griz'")
         return _PLACES, ["no BANDS card: planes taken as g, r, z"]
     return tuple(bands), []
+
+
+def band_said(header: Header, name: str = "") -> str:
+    """Return the letter of the band that an image of one plane says it is of.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Of the image.
+    name : str
+        Its ``EXTNAME``, such as ``G`` or ``IMAGE_R``; the cards of the header count first.
+
+    Returns
+    -------
+    str
+        A key of `WAVELENGTHS`, or empty.
+    """
+    for said in (*(str(header.get(card, "")) for card in BAND_CARDS), name.replace("_", " ")):
+        if (band := _band(said.strip().lower())) in WAVELENGTHS:
+            return band
+    return ""
 
 
 def _single_band(header: Header) -> str:
