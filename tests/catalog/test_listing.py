@@ -246,3 +246,33 @@ def test_truth_values_are_no_position(pictures):
     table.write(pictures / "t.fits")
     row = list_galaxies(pictures / "t.fits").iloc[0]
     assert np.isnan(row.ra) and "cannot be used" in row.warning
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("pixel_scale", 0.5), ("Pix_Scale", 0.5), ("PIXEL SCALE (arcsec/pix)", 0.5), ("pixscale (mas)", 500)],
+)
+def test_columns_of_scales_as_people_call_them(pictures, header, value):
+    (pictures / "a.csv").write_text(f"file,{header}\na.jpg,{value}\n")
+    row = list_galaxies(pictures / "a.csv").iloc[0]
+    assert row["pixscale"] == pytest.approx(0.5)
+    assert row["own_pixels"]
+
+
+def test_a_column_without_a_name_is_no_scale(pictures):
+    (pictures / "a.csv").write_text("file,\na.jpg,1\n")
+    assert not list_galaxies(pictures / "a.csv").iloc[0]["own_pixels"]
+
+
+def test_rows_with_the_name_of_an_earlier_one_say_so(pictures):
+    (pictures / "a.csv").write_text("id,file\n17,a.jpg\n17,a.jpg\n18,a.jpg\n")
+    listed = list_galaxies(pictures / "a.csv")
+    assert list(listed["id"]) == ["17", "17-2", "18"]
+    assert list(listed["warning"]) == ["", "its name repeats that of an earlier row: a number is added", ""]
+
+
+def test_positions_of_another_equinox_are_not_used(pictures):
+    (pictures / "a.csv").write_text("file,ra,dec,equinox\na.jpg,10,20,B1950\n")
+    row = list_galaxies(pictures / "a.csv").iloc[0]
+    assert np.isnan(row["ra"])
+    assert row["warning"].startswith("no position: positions of the equinox B1950")

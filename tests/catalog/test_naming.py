@@ -34,3 +34,13 @@ def test_identifiers_that_lost_digits_as_floats_are_refused():
 
 def test_bytes_are_utf8():
     assert text_names(pd.Series(["NGC\u00a01".encode(), b"x"])) == ["NGC\u00a01", "x"]
+
+
+@pytest.mark.parametrize("name", ["1.23765E+18", "1.2E+09", "-4,61E+18"])
+def test_identifiers_that_a_spreadsheet_shortened_are_refused(name):
+    with pytest.raises(CatalogError, match="last digits a spreadsheet has left out"):
+        text_names(pd.Series(["17", name], name="objid"))
+
+
+def test_names_like_numbers_stay():
+    assert text_names(pd.Series(["1E10", "2.5", "3C273", "1.5E+03"], name="id")) == ["1E10", "2.5", "3C273", "1.5E+03"]

@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import Table
 
 from zoobot_3d.catalog.positions import PositionReader, position_columns, read_positions
 from zoobot_3d.errors import CatalogError, ConfigError
+from zoobot_3d.io import read_table
 
 
 def frame(ra, dec=None):
@@ -191,3 +193,32 @@ def test_hours_in_a_header_are_not_taken_for_degrees():
 def test_a_table_without_a_header_is_recognized():
     with pytest.raises(CatalogError, match=r"its first line holds numbers .* add a line of column names"):
         position_columns(["NGC 1", "1.8", "27.7"], "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("equinox", ["J2000", "B1950"]),
+        ("Equinox", [2000.0, 1950.0]),
+        ("epoch", [1950, 1950]),
+        ("equinox", [b"J1991.25"] * 2),
+    ],
+)
+def test_positions_of_another_equinox_are_refused(column, values):
+    frame = pd.DataFrame({"ra": [10.0, 11.0], "dec": [1.0, 2.0], column: values})
+    with pytest.raises(CatalogError, match=rf"positions of the equinox .* by column {column}; convert them to J2000"):
+        read_positions(frame, name="a.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("equinox", ["J2000.0", ""]), ("epoch", [2015.5, 1991.25]), ("equinox", [2000, np.nan])]
+)
+def test_equinox_2000_and_epochs_of_observations_are_no_matter(column, values):
+    frame = pd.DataFrame({"ra": [10.0, 11.0], "dec": [1.0, 2.0], column: values})
+    assert list(read_positions(frame, name="a.csv").ra) == [10, 11]
+
+
+def test_an_equinox_in_the_header_of_a_fits_table_counts(tmp_path):
+    Table({"ra": [10.0], "dec": [1.0]}, meta={"EQUINOX": 1950.0}).write(tmp_path / "a.fits")
+    with pytest.raises(CatalogError, match=r"equinox 1950.0 by its header"):
+        read_positions(read_table(tmp_path / "a.fits"), name="a.fits")

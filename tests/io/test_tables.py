@@ -1,9 +1,12 @@
 """Tables as people and programs write them: lines that are no rows, units in the header, values that are masked."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
+from zoobot_3d.errors import BadFileError
 from zoobot_3d.io import read_table
 from zoobot_3d.io.tables import table_columns
 
@@ -54,3 +57,35 @@ def test_values_that_astropy_masked_in_parquet_are_missing(tmp_path):
         assert sorted(frame) == sorted(columns)
         assert frame.isna().to_numpy().tolist() == [[True] * 3, [False] * 3]
         assert (frame["id"][1], frame["ra"][1], frame["name"][1]) == (2**62 + 1, 2.5, "b")
+
+
+def test_a_line_within_quotes_is_no_comment_whatever_it_begins_with(tmp_path):
+    (tmp_path / "a.csv").write_text('id,note,ra\na,"two\n# lines",1\n# no row\nb,"x",2\n\nc,"5\n\n6",3\n')
+    frame = read_table(tmp_path / "a.csv")
+    assert list(frame["id"]) == ["a", "b", "c"]
+    assert list(frame["note"]) == ["two\n# lines", "x", "5\n\n6"]
+    assert list(frame["ra"]) == [1, 2, 3]
+
+
+def test_an_index_of_pandas_is_a_column(tmp_path):
+    pd.DataFrame({"ra": [1.0, 2.0]}, index=pd.Index(["x", "y"], name="id")).to_parquet(tmp_path / "a.parquet")
+    assert list(read_table(tmp_path / "a.parquet")["id"]) == ["x", "y"]
+    assert list(read_table(tmp_path / "a.parquet", ["ra", "id"]).columns) == ["ra", "id"]
+
+
+def test_the_separator_that_a_spreadsheet_writes_above_the_header(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\nid;ra\na;1\n")
+    assert list(read_table(tmp_path / "a.csv").columns) == ["id", "ra"]
+
+
+def test_a_title_above_the_header_is_refused_by_name(tmp_path):
+    (tmp_path / "a.csv").write_text("My galaxies,,\nid,ra,dec\na,1,2\n")
+    with pytest.raises(BadFileError, match="first line has fields without names; remove titles"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_which_of_several_tables_is_read_is_told(tmp_path):
+    tables = [fits.BinTableHDU(Table({name: [1]})) for name in ("a", "b")]
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "a.fits")
+    with pytest.warns(UserWarning, match="2 tables in the file, the first is taken"):
+        assert list(read_table(tmp_path / "a.fits").columns) == ["a"]

@@ -263,6 +263,16 @@ def test_marks_of_missing_numbers_are_told_and_left_out(prediction, tmp_path):
         assert told in found.notes
 
 
+def test_repeated_names_and_text_for_numbers_are_told(prediction, tmp_path):
+    (tmp_path / "g.csv").write_text('id,redshift\na,0.03\na,0.5\nb,"0,02"\nelsewhere,\n')
+    found = measure_table(prediction, tmp_path / "t.parquet", galaxies=tmp_path / "g.csv", options=FLAT, progress=False)
+    rows = read_measurements(tmp_path / "t.parquet")[0].set_index("id")
+    assert rows.loc["a", "redshift"] == 0.03
+    assert np.isnan(rows.loc["b", "redshift"])
+    assert f"1 rows of {tmp_path / 'g.csv'} repeat a name, such as a: the first of each counts" in found.notes
+    assert "1 values in column redshift, such as '0,02', are no numbers" in found.notes
+
+
 def test_inclinations_that_look_like_radians_are_told():
     notes = []
     table_module._possible(pd.Series(np.linspace(0.1, 1.5, 12)), "inclination", "incl", notes)

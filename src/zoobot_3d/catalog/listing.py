@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zoobot_3d.catalog.naming import integer_ids, text_names
 from zoobot_3d.catalog.pixel_scales import read_pixscales
-from zoobot_3d.catalog.positions import PositionReader, plain_name, position_columns
+from zoobot_3d.catalog.positions import PositionReader, check_equinox, plain_name, position_columns
 from zoobot_3d.catalog.reading import catalog_root, read_catalog
 from zoobot_3d.errors import BadFileError, CatalogError
 from zoobot_3d.io import TABLES, check_regular, is_mask_file, table_columns
@@ -36,6 +36,14 @@ _PATH_COLUMNS = (
     "img_path", "jpg", "jpg_path", "jpeg", "png", "png_path", "fits", "fits_path",
 )  # fmt: skip
 """Columns that name pictures, in small letters, those that are preferred first."""
+
+_SCALE_COLUMNS = (
+    COL_PIXSCALE, "pixscale", "pixel_scale", "pix_scale", "pixelscale", "plate_scale", "arcsec_per_pixel",
+    "arcsec_per_pix", "arcsec_per_px",
+)  # fmt: skip
+"""Columns of pixel scales, in small letters; the first is that of 424 px across a picture, others of its own pixels."""
+
+_RENAMED = "its name repeats that of an earlier row: a number is added"
 
 _FETCHED = ("status", "warning", "layer", COL_JPG)
 """Columns of the record of fetched cutouts."""
@@ -200,8 +208,10 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     )
     files = [_below(root, p) if p else None for p in paths]
     ra, dec, warning = _optional_positions(frame, os.fspath(path))
-    plain = {plain_name(name): column for name, column in in_any_case.items()} | in_any_case
-    scale = next((plain[name] for name in (COL_PIXSCALE, "pixscale") if name in plain), None)
+    bare = {plain_name(re.sub(r"[\[(].*[\])]$", "", name).strip()): column for name, column in in_any_case.items()}
+    bare |= in_any_case
+    kind = next((name for name in _SCALE_COLUMNS if name in bare), "")
+    scale = bare[kind] if kind else None
     pixscale, unscaled = (
         read_pixscales(frame, scale, os.fspath(path)) if scale else (np.full(len(frame), np.nan), [""] * len(frame))
     )
@@ -209,12 +219,15 @@ def _from_catalog(path: Path, root: Path | None) -> pd.DataFrame:
     out: dict[str, Any] = {"id": ids, "path": paths, "file": [str(file or "") for file in files], "ra": ra, "dec": dec}
     out |= {
         "pixscale": pixscale,
-        "own_pixels": scale is not None and plain_name(scale) != COL_PIXSCALE,
+        "own_pixels": scale is not None and kind != COL_PIXSCALE,
         "warning": warning,
     }
     out |= _said_of_cutouts(frame, warning)
     table = pd.DataFrame({key: np.asarray(value) for key, value in out.items()})
     table = _unique_ids(table, root, named_by_file=named is None)
+    renamed = (table["id"].to_numpy() != ids.to_numpy()) & (paths != "").to_numpy()
+    told = table["warning"].map(lambda words: "; ".join(filter(None, (words, _RENAMED))))
+    table["warning"] = table["warning"].mask(renamed, told)
     return table if named is None else table.assign(id=integer_ids(table["id"], frame, named))
 
 
@@ -252,6 +265,10 @@ def _optional_positions(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.floa
         near = [str(name) for name in frame.columns if "ra" in re.split(r"[^a-z]+", str(name).lower())]
         told = f"no position: is it in the column {near[0]}? Name its columns ra and dec" if near else ""
         return nowhere, nowhere, [told] * len(frame)
+    try:
+        check_equinox(frame, name)
+    except CatalogError as error:
+        return nowhere, nowhere, [f"no position: {str(error).removeprefix(f'{name}: ')}"] * len(frame)
     reader = PositionReader(name, frame.columns, ra=ra_name, dec=dec_name, units=frame.attrs.get("units"))
     ra, dec = reader.read(frame[ra_name], frame[dec_name])
     if reader.maybe_hours:

@@ -10,7 +10,7 @@ import pandas as pd
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
-from zoobot_3d.catalog.positions import PositionReader, position_columns
+from zoobot_3d.catalog.positions import PositionReader, check_equinox, position_columns
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.schema import id_column
 
@@ -18,6 +18,7 @@ __all__ = ["POSITION_DIGITS", "integer_ids", "position_names", "row_names", "tex
 
 _EXACT = 2.0**53  # whole numbers beyond are rounded in a float
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_SHORTENED = re.compile(r"-?\d[.,]\d+E\+(0?[89]|[1-9]\d)")
 
 POSITION_DIGITS = 7
 """Decimals of a position in degrees: 0.4 mas, and it is the same after a trip through a text file."""
@@ -70,6 +71,7 @@ def row_names(frame: pd.DataFrame, name: str) -> tuple[list[str], str]:
     if column is not None:
         return text_names(frame[column]), column
     ra_name, dec_name = position_columns(frame.columns, name)
+    check_equinox(frame, name)
     reader = PositionReader(name, frame.columns, ra=ra_name, dec=dec_name, units=frame.attrs.get("units"))
     ra, dec = reader.read(frame[ra_name], frame[dec_name])
     return position_names(np.round(ra, POSITION_DIGITS), np.round(dec, POSITION_DIGITS)), "position"
@@ -81,7 +83,7 @@ def text_names(column: pd.Series) -> list[str]:
     Raises
     ------
     CatalogError
-        If such numbers are so long that a float has lost their last digits.
+        If such numbers are so long that a float, or a spreadsheet (``1.23765E+18``), has lost their last digits.
     """
 
     def text(value: object) -> str:
@@ -92,7 +94,13 @@ def text_names(column: pd.Series) -> list[str]:
                 f"column {column.name} holds identifiers as floating-point numbers, such as {value:.0f}, whose last "
                 "digits are lost; write it as integers or text"
             )
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+        words = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+        if _SHORTENED.fullmatch(words):
+            raise CatalogError(
+                f"column {column.name} holds identifiers such as {words}, whose last digits a spreadsheet has left "
+                "out; export it anew as text or integers"
+            )
+        return words
 
     return ["" if missing else text(value) for value, missing in zip(column, column.isna(), strict=True)]
 

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from zoobot_3d.catalog.angles import Axis, parse_angle
 from zoobot_3d.errors import CatalogError, ConfigError
 
-__all__ = ["PositionReader", "Positions", "RaUnit", "position_columns", "read_positions", "require_columns"]
+__all__ = [
+    "PositionReader",
+    "Positions",
+    "RaUnit",
+    "check_equinox",
+    "position_columns",
+    "read_positions",
+    "require_columns",
+]
 
 RaUnit: TypeAlias = Literal["deg", "hour"]
 DEG_PER_UNIT: Mapping[str, float] = {"deg": 1.0, "hour": 15.0}
@@ -29,6 +37,7 @@ DEG_PER_UNIT: Mapping[str, float] = {"deg": 1.0, "hour": 15.0}
 _PAIRS = (
     ("ra", "dec"),
     ("ra", "de"),
+    ("ra", "decl"),
     ("ra_deg", "dec_deg"),
     ("ra_hours", "dec_deg"),
     ("ra_hours", "dec"),
@@ -63,6 +72,7 @@ _UNIT_IN_NAME = re.compile(rf"(?:\s*[\[(]\s*({_UNITS_BESIDE})\s*[\])]|_(hours?|r
 
 _HOURS_ROWS, _HOURS_SPAN = 10, 12.0
 """Fewer rows, or right ascensions in a narrower band, say nothing about the unit."""
+_LAST_B = 1975.9  # a year before 1976 is an equinox of Besselian catalogues, a later one may be that of an observation
 
 
 @dataclass(frozen=True)
@@ -170,11 +180,44 @@ def read_positions(
     ConfigError
         If the unit is none of those known.
     """
+    check_equinox(frame, name)
     units = frame.attrs.get("units", {})
     reader = PositionReader(name, list(frame.columns), ra=ra, dec=dec, ra_unit=ra_unit, units=units)
     right_ascension, declination = reader.read(frame[ra], frame[dec])
     reader.require_some()
     return Positions(right_ascension, declination, reader.problems())
+
+
+def check_equinox(frame: pd.DataFrame, name: str) -> None:
+    """Refuse positions that a table says are of another equinox than 2000: half a degree or more from their places.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table. Its column ``equinox`` counts, its column ``epoch`` if that is before 1976, as that of proper motions
+        is not, and ``attrs["equinox"]``.
+    name : str
+        What to call it in messages: the file.
+
+    Raises
+    ------
+    CatalogError
+        If one row is of another equinox.
+    """
+    said = [("its header", pd.Series([frame.attrs.get("equinox")]), 9999.0)]
+    for column in frame.columns:
+        kind = str(column).strip().lower()
+        if kind in ("equinox", "epoch"):
+            said.append((f"column {column}", frame[column], _LAST_B if kind == "epoch" else 9999.0))
+    for where, values, last in said:
+        text = values.map(lambda value: value.decode("ascii", "replace") if isinstance(value, bytes) else value)
+        years = pd.to_numeric(text.astype(str).str.strip().str.upper().str.lstrip("BJ"), errors="coerce")
+        other = (years.between(1800, 2200) & (years != 2000) & (years <= last)).to_numpy(np.bool_)
+        if other.any():
+            raise CatalogError(
+                f"{name}: positions of the equinox {text[other].iloc[0]} by {where}; convert them to J2000, as with "
+                "astropy.coordinates.SkyCoord"
+            )
 
 
 def require_columns(columns: Iterable[object], wanted: Iterable[str], name: str) -> None:

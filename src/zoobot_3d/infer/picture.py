@@ -38,6 +38,9 @@ FIELD_COLUMNS = ("field_top", "field_left", "field_height", "field_width")
 SMALLEST_PX = 32
 """Side of the smallest picture in which an arm or bar can be told."""
 
+_BRIGHT_SKY, _FLAT, _EMPTY_PART = 128, 2, 0.1
+"""Of 2,000 real pictures, none has a sky above 82, and four more than 1% of empty rows or columns."""
+
 _DARK, _BRIGHT, _CLIPPED = 40, 254, 0.1
 """Of 600 real pictures, the brightest thousandth of the pixels is above 100 in all, and 5% are clipped in the worst."""
 
@@ -93,7 +96,9 @@ def beyond_field(n: int, field_fraction: float) -> NDArray[np.bool_]:
 
 
 def exposure(picture: NDArray[np.uint8]) -> str:
-    """Say that a picture is nearly black or saturated, as one is whose values have another unit or zero point.
+    """Say what is wrong with the brightness of a picture: nearly black or saturated, a negative, or empty in parts.
+
+    Values of another unit or zero point make pictures black or saturated.
 
     Parameters
     ----------
@@ -103,7 +108,7 @@ def exposure(picture: NDArray[np.uint8]) -> str:
     Returns
     -------
     str
-        Empty if it is neither.
+        Empty if nothing is.
     """
     red, green, blue = cv2.split(picture)
     counts = np.bincount(cv2.max(cv2.max(red, green), blue).ravel(), minlength=256)
@@ -112,6 +117,14 @@ def exposure(picture: NDArray[np.uint8]) -> str:
         return f"nearly black: 99.9% of the pixels are at most {level} of 255"
     if (clipped := counts[_BRIGHT:].sum() / total) > _CLIPPED:
         return f"saturated: {clipped:.0%} of the pixels are clipped"
+    height, width = picture.shape[:2]
+    middle = picture[height * 7 // 16 : height * 9 // 16 + 1, width * 7 // 16 : width * 9 // 16 + 1]
+    rim = np.median(np.concatenate([picture[[0, 1, -2, -1]].reshape(-1, 3), picture[:, [0, 1, -2, -1]].reshape(-1, 3)]))
+    if rim > _BRIGHT_SKY and np.median(middle) < rim:
+        return f"the sky is bright, {rim:.0f} of 255, and the middle darker: a negative? Invert it"
+    flat = max(float(np.mean((picture.max(axis) - picture.min(axis)).max(1) <= _FLAT)) for axis in (0, 1))
+    if flat > _EMPTY_PART:
+        return f"{flat:.0%} of the rows or columns are of one colour: part of it is empty, or it has a frame"
     return ""
 
 
@@ -169,5 +182,7 @@ def check_picture(picture: Any, name: str = "picture", *, square: bool = True) -
         )
     if min(height, width) < SMALLEST_PX:
         raise BadPictureError(f"{name}: {min(height, width)} pixels a side is too small; give at least {SMALLEST_PX}")
+    if picture.min() == 255:
+        raise BadPictureError(f"{name}: white all over; are its values in nanomaggies, and is the sky subtracted?")
     if picture.min() == picture.max():
         raise BadPictureError(f"{name}: blank, every pixel is {picture.min()}; is it outside the survey's footprint?")

@@ -81,7 +81,7 @@ def parse_text(path: Path, content: bytes | None) -> DelimitedText:
 def _comments_above(text: str) -> tuple[list[str], str]:
     """Cut off the comments and empty lines that a text begins with; the comments come without their ``#``."""
     comments: list[str] = []
-    start = 0
+    start = len(sep.group()) if (sep := re.match(r"sep=.\n", text)) else 0  # as spreadsheets write it
     while start < len(text):
         end = text.find("\n", start) + 1 or len(text)
         line = text[start:end].strip()
@@ -113,20 +113,35 @@ def _without_comments(path: Path, body: str, separator: str, n_columns: int) -> 
     if "\n#" not in body and not re.search(rf'\n[ "\t]*{re.escape(separator)}[\s"{re.escape(separator)}]*(\n|$)', body):
         return body
     header, *lines = body.split("\n")
-    comments = [line for line in lines if line.startswith("#")]
+    within = _within_quotes(lines, separator)
+    comments = [index for index, line in enumerate(lines) if line.startswith("#") and not within[index]]
     if 2 * len(comments) > len(lines):  # names that begin so
         comments = []
-    if rows := sum(len(_fields(line, separator)) == n_columns > 1 for line in comments):
+    if rows := sum(len(_fields(lines[index], separator)) == n_columns > 1 for index in comments):
         warnings.warn(f"{path}: {rows} rows that begin with # are left out, as comments", stacklevel=2)
     left_out = set(comments)
-    kept = [line for line in lines if line not in left_out and not blank.fullmatch(line)]
+    kept = [
+        line for index, line in enumerate(lines) if within[index] or not (index in left_out or blank.fullmatch(line))
+    ]
     return "\n".join([header, *kept]) + "\n"
+
+
+def _within_quotes(lines: list[str], separator: str) -> list[bool]:
+    """Tell which lines begin within a quoted field that an earlier line has opened."""
+    within, is_open = [], False
+    for line in lines:
+        within.append(is_open)
+        if '"' in line:  # an open field takes the next line in, so that both are one row
+            is_open = len(list(csv.reader(['"' * is_open + line, ""], delimiter=separator))) == 1
+    return within
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
     twice = [name for i, name in enumerate(columns) if name and name in columns[:i]]
     if twice:
         raise BadFileError(path, f"the header names column {twice[0]!r} twice", "rename one of them")
+    if sum(not name for name in columns) > 1:
+        raise BadFileError(path, "its first line has fields without names", "remove titles above the column names")
     if all(_is_number(name) for name in columns):
         raise BadFileError(path, "has no header: its first line holds only numbers", "add a line of column names")
 

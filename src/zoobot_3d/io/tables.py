@@ -42,7 +42,8 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
         Identifiers (`zoobot_3d.schema.is_identifier`) of delimited text are text as written. Whole numbers keep their
         digits beside missing values. ``attrs["units"]`` has the units that FITS, ECSV and VOTable record, by column,
         and those of a line of units below the header of delimited text, whose comments and empty rows are left out;
-        ``attrs["delimited"]`` is set for delimited text, where nothing says what is text and what a number.
+        ``attrs["delimited"]`` is set for delimited text, where nothing says what is text and what a number;
+        ``attrs["equinox"]`` is what the header of a FITS table or of ECSV says.
 
     Raises
     ------

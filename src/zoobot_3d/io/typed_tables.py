@@ -6,6 +6,7 @@ Whole numbers keep every digit beside missing values, and recorded units stay wi
 from __future__ import annotations
 
 import io as _io
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,9 @@ def read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
     # A missing value must not turn long identifiers into floats.
     nulls = any(pa.types.is_integer(column.type) and column.null_count for column in table.columns)
     frame = table.to_pandas(types_mapper=_NULLABLE.get if nulls else None)
+    if named := [name for name in frame.index.names if name is not None]:  # an index of Pandas is a column, too
+        frame = frame.reset_index(named)
+        frame = frame[[name for name in table.column_names if name in frame.columns]]
     if units := _units_of_astropy(table.schema.metadata or {}):
         frame.attrs["units"] = units
     return frame
@@ -77,23 +81,25 @@ def _units_of_astropy(notes: Mapping[bytes, bytes]) -> dict[str, str]:
 
 def fits_columns(path: Path, content: bytes | None) -> list[str]:
     """Names of the columns of a FITS file's first table."""
-    with _fits_table(path, content) as hdu:
-        return [str(name).lstrip("#") for name in hdu.columns.names]
+    with _fits_tables(path, content) as tables:
+        return [str(name).lstrip("#") for name in tables[0].columns.names]
 
 
 def read_fits(path: Path, content: bytes | None, columns: list[str] | None) -> pd.DataFrame:
     """Read the first table of a FITS file, whatever its HDU."""
     from astropy.table import Table
 
-    with _fits_table(path, content) as hdu:
-        table = _without_objects(Table.read(hdu))
+    with _fits_tables(path, content) as tables:
+        if len(tables) > 1:
+            warnings.warn(f"{path}: {len(tables)} tables in the file, the first is taken", stacklevel=2)
+        table = _without_objects(Table.read(tables[0]))
     table.rename_columns(table.colnames, [name.lstrip("#") for name in table.colnames])
     return _from_astropy(table, columns)
 
 
 @contextmanager
-def _fits_table(path: Path, content: bytes | None) -> Iterator[Any]:
-    """Open a FITS file, or its unpacked content, at its first table."""
+def _fits_tables(path: Path, content: bytes | None) -> Iterator[list[Any]]:
+    """Open a FITS file, or its unpacked content; its tables."""
     with (
         quiet_libraries(),
         fits.open(path if content is None else _io.BytesIO(content), memmap=content is None) as hdus,
@@ -102,7 +108,7 @@ def _fits_table(path: Path, content: bytes | None) -> Iterator[Any]:
         tables = [hdu for hdu in tables if not isinstance(hdu, fits.CompImageHDU)]
         if not tables:
             raise BadFileError(path, "a FITS file without a table", "give the catalogue, not an image")
-        yield tables[0]
+        yield tables
 
 
 def read_astropy(content: bytes, kind: str, columns: list[str] | None) -> pd.DataFrame:
@@ -143,6 +149,8 @@ def _from_astropy(table: Any, columns: list[str] | None) -> pd.DataFrame:
         table[name].unit = None
     frame = table.to_pandas()
     frame.attrs["units"] = units
+    if equinox := next((value for key, value in table.meta.items() if str(key).lower() == "equinox"), None):
+        frame.attrs["equinox"] = str(equinox)
     return frame
 
 

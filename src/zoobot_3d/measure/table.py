@@ -316,8 +316,14 @@ def _with_given(
                 f"{file}: names no galaxy of the masks: it has {rows[0]!r}, they have {jobs['id'].iloc[0]!r}; "
                 "rename one"
             )
+        repeats = rows[rows.isin(jobs["id"]) & rows.duplicated()]
+        if len(repeats):
+            notes.append(
+                f"{len(repeats):,} rows of {file} repeat a name, such as {repeats[0]}: the first of each counts"
+            )
         for name, column in columns.items():
             values = pd.Series(quantity(table, column, _UNITS[name], file), index=rows)
+            _note_words(table[column], values, notes)
             values = values[~rows.duplicated()].reindex(jobs["id"])
             values = _possible(values, name, column, notes)
             jobs[name] = values.to_numpy(float)
@@ -327,6 +333,14 @@ def _with_given(
         jobs = files_of_light(jobs, table, galaxies, options.images, options.stars)
     words = jobs[["id", "stamp", *_GIVEN, *(["light_stamp"] if options.light else [])]].itertuples(index=False)
     return jobs.assign(stamp=[stamp_of(*row) for row in words]), tuple(notes)
+
+
+def _note_words(column: pd.Series, numbers: pd.Series, notes: list[str]) -> None:
+    """Say how many values of a column are text that is no number, such as one with a decimal comma."""
+    words = column.astype(str).str.strip().to_numpy(str)
+    lost = numbers.isna().to_numpy() & column.notna().to_numpy() & (words != "") & (words != "nan")
+    if lost.any():
+        notes.append(f"{lost.sum():,} values in column {column.name}, such as {str(words[lost][0])!r}, are no numbers")
 
 
 def _possible(values: pd.Series, name: str, column: str, notes: list[str]) -> pd.Series:

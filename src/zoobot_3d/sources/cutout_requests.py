@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoobot_3d.catalog.naming import POSITION_DIGITS, position_names, text_names
 from zoobot_3d.catalog.pixel_scales import gz_pixscale
-from zoobot_3d.catalog.positions import PositionReader, RaUnit, position_columns, require_columns
+from zoobot_3d.catalog.positions import PositionReader, RaUnit, check_equinox, position_columns, require_columns
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import unique_stems
@@ -125,6 +125,7 @@ def read_requests(
     """
     options = options or RequestOptions()
     ra_name, dec_name = _position_of(galaxies, name, options)
+    check_equinox(galaxies, name)
     units = galaxies.attrs.get("units")
     reader = PositionReader(
         name, galaxies.columns, ra=ra_name, dec=dec_name, ra_unit=options.ra_unit or "deg", units=units
