@@ -337,7 +337,7 @@ def _with_given(
 
 def _note_words(column: pd.Series, numbers: pd.Series, notes: list[str]) -> None:
     """Say how many values of a column are text that is no number, such as one with a decimal comma."""
-    words = column.astype(str).str.strip().to_numpy(str)
+    words = column.astype(str).str.strip().to_numpy(object)
     lost = numbers.isna().to_numpy() & column.notna().to_numpy() & (words != "") & (words != "nan")
     if lost.any():
         notes.append(f"{lost.sum():,} values in column {column.name}, such as {str(words[lost][0])!r}, are no numbers")
