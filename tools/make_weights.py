@@ -156,7 +156,7 @@ STAGES = (
         answers=True,
     ),
 )
-MEAN = ("second", "third", "fourth")
+MEAN = ("second", "third", "fourth", "fifth")
 """Stages whose mean of weights is the model."""
 
 

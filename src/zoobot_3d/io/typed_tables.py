@@ -90,9 +90,9 @@ def read_fits(path: Path, content: bytes | None, columns: list[str] | None) -> p
     from astropy.table import Table
 
     with _fits_tables(path, content) as tables:
-        if len(tables) > 1:
-            warnings.warn(f"{path}: {len(tables)} tables in the file, the first is taken", stacklevel=2)
         table = _without_objects(Table.read(tables[0]))
+    if len(tables) > 1:
+        warnings.warn(f"{path}: {len(tables)} tables in the file, the first is taken", stacklevel=2)
     table.rename_columns(table.colnames, [name.lstrip("#") for name in table.colnames])
     return _from_astropy(table, columns)
 
