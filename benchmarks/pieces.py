@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import zoobot_3d
 from models import cpu_name
+from rows import append_row, print_row, provenance
 from zoobot_3d.engines import runtime, vino
 from zoobot_3d.engines.threads import usable_cores
 from zoobot_3d.infer.members import Member
@@ -70,7 +71,9 @@ def main() -> None:
             "largest_difference": difference,
         }
     row |= {"processor": cpu_name(), "load_average": round(os.getloadavg()[0], 1)}
-    print(row)
+    row |= provenance()
+    print_row(row)
+    append_row(args.out, row)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def exposure(picture: NDArray[np.uint8]) -> str:
         Empty if nothing is.
     """
     red, green, blue = cv2.split(picture)
-    counts = np.bincount(cv2.max(cv2.max(red, green), blue).ravel(), minlength=256)
+    brightest = cv2.max(cv2.max(red, green), blue)
+    counts = np.bincount(brightest.ravel(), minlength=256)
     total = counts.sum()
     if (level := int(np.searchsorted(np.cumsum(counts), 0.999 * total))) < _DARK:
         return f"nearly black: 99.9% of the pixels are at most {level} of 255"
@@ -122,7 +123,8 @@ def exposure(picture: NDArray[np.uint8]) -> str:
     rim = np.median(np.concatenate([picture[[0, 1, -2, -1]].reshape(-1, 3), picture[:, [0, 1, -2, -1]].reshape(-1, 3)]))
     if rim > _BRIGHT_SKY and np.median(middle) < rim:
         return f"the sky is bright, {rim:.0f} of 255, and the middle darker: a negative? Invert it"
-    flat = max(float(np.mean((picture.max(axis) - picture.min(axis)).max(1) <= _FLAT)) for axis in (0, 1))
+    ranges = [brightest.max(axis) - brightest.min(axis) for axis in (0, 1)]
+    flat = max(float(np.mean(steps <= _FLAT)) for steps in ranges)
     if flat > _EMPTY_PART:
         return f"{flat:.0%} of the rows or columns are of one colour: part of it is empty, or it has a frame"
     return ""
