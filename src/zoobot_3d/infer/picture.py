@@ -41,6 +41,7 @@ SMALLEST_PX = 32
 _BRIGHT_SKY, _FLAT, _EMPTY_PART = 128, 2, 0.1
 """Of 2,000 real pictures, none has a sky above 82, and four more than 1% of empty rows or columns."""
 
+_SAMPLED_PX = 200
 _DARK, _BRIGHT, _CLIPPED = 40, 254, 0.1
 """Of 600 real pictures, the brightest thousandth of the pixels is above 100 in all, and 5% are clipped in the worst."""
 
@@ -110,6 +111,8 @@ def exposure(picture: NDArray[np.uint8]) -> str:
     str
         Empty if nothing is.
     """
+    if min(picture.shape[:2]) >= _SAMPLED_PX:  # a quarter of the pixels tells as much
+        picture = np.asarray(cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST), np.uint8)
     red, green, blue = cv2.split(picture)
     brightest = cv2.max(cv2.max(red, green), blue)
     counts = np.bincount(brightest.ravel(), minlength=256)

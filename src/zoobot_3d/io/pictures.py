@@ -298,8 +298,8 @@ def encode_mask_png(mask: NDArray[np.floating[Any]]) -> bytes:
     """Encode fractions (H, W) in 0-1 as an 8-bit grey PNG; 255 is 1, rounded, clipped."""
     values = np.array(mask, np.float32)
     cv2.patchNaNs(values)
-    np.clip(values, 0, 1, out=values)
-    return _encode(".png", np.rint(values * np.float32(255)).astype(np.uint8), _MASK_PNG)
+    np.maximum(values, 0, out=values)
+    return _encode(".png", np.asarray(cv2.convertScaleAbs(values, alpha=255), np.uint8), _MASK_PNG)
 
 
 def decode_mask_png(content: bytes, name: str = "mask") -> NDArray[np.float32]:
