@@ -3,12 +3,13 @@
 Simulates a broad survey, more galaxies whose arms lie in pictures of real ones (``tools/hosts.csv`` lists them), and
 disks within spheroids, which are rare and look like bars. Adds real galaxies whose arms and bars volunteers of Galaxy
 Builder drew (``--drawn``; two of five folds are held out, so that they can judge the result). Further real pictures
-(``--plain``, in which volunteers of Galaxy Zoo 2 saw no arms, and ``--unmarked``) have no marks: a teacher, the bundle
-``--teacher``, predicts their masks.
+(``--plain``, in which volunteers of Galaxy Zoo 2 saw no arms, and ``--unmarked``, in which they saw some) have no
+marks: a teacher, the bundle ``--teacher``, predicts their masks. In the last stage what people said of pictures
+corrects it, and examples of Galaxy Zoo's answers (``--examples``) join them.
 
 `STAGES` says how it trains: first from an encoder that has learned on photographs (extra ``weights``); then on from
-there, with the mean of the teacher and the stage before as the teacher, and at last for the overlap of masks. `MEAN`
-names the stages whose mean of weights is the model.
+there, with the mean of the teacher and of what a stage starts from as the teacher, and at last for the overlap of
+masks. `MEAN` names the stages whose mean of weights is the model.
 Measures the result on the survey's test galaxies, and writes it in half precision to
 ``src/zoobot_3d/default_bundle``. Killed, it goes on with the same command.
 

@@ -102,6 +102,7 @@ class Unmarked:
     def add_examples(self, labels: Path) -> None:
         """Add the examples of Galaxy Zoo's answers that a table lists."""
         if not labels.is_file():
+            print(f"{labels}: no examples of Galaxy Zoo here; the model learns from none")
             return
         for row in pd.read_csv(labels).itertuples():
             self.files[name := f"example_{Path(row.file).stem}"] = labels.parent / row.file
