@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from astropy.table import QTable
 
+import fake_sparcfire
 from zoobot_3d import cli, io
 from zoobot_3d.catalog.listing import list_galaxies
 from zoobot_3d.errors import BadFileError, CatalogError
@@ -182,6 +183,27 @@ def test_measured_against_a_reference(tables, capsys):
     assert np.ptp(io.read_picture(tables / "p.png")) > 100
     assert cli.main(command[:3] + command[-2:]) == 2
     assert "--reference TABLE" in capsys.readouterr().err
+
+
+def test_a_folder_of_sparcfire_is_a_reference(tables):
+    fake_sparcfire.write(tables / "found", "a", pa_alenWtd_avg_domChiralityOnly=-12.0)
+    fake_sparcfire.write(tables / "found", "b", fit_state="failed")
+    pairs = read_pairs(tables / "measured.csv", tables / "found", "pitch", "pitch").set_index("id")
+    assert pairs.loc["a", ["theirs", "theirs_err", "ours"]].tolist() == [12, 3, 10]
+    assert np.isnan(pairs.loc["b", "theirs"]) and pairs.loc["b", "ours"] == 21
+
+
+def test_real_results_of_sparcfire_are_a_reference(realdata, tmp_path, capsys):
+    names = ["1237648721789256091", "1237653622298509849", "1237654652032712862"]
+    pd.DataFrame({"id": names, "pitch": [20.0, 20, 20], "pitch_err": 2.0}).to_csv(tmp_path / "ours.csv", index=False)
+    folder = str(realdata / "sparcfire" / "out")
+    command = ["figures", "pitch", str(tmp_path / "ours.csv"), "--reference", folder, "--out", str(tmp_path / "p.png")]
+    assert cli.main(command) == 0
+    assert "3 of 3" in capsys.readouterr().out
+    table = pd.read_csv(realdata / "sparcfire" / "out" / "galaxy.csv", skipinitialspace=True, dtype={"name": str})
+    told = table.set_index("name")["pa_alenWtd_avg_domChiralityOnly"].astype(float).abs()
+    pairs = read_pairs(tmp_path / "ours.csv", folder, "pitch", "pitch").set_index("id")
+    assert pairs["theirs"].to_dict() == pytest.approx(told[names].to_dict())
 
 
 def test_points_of_a_large_error_are_open(tables):

@@ -41,7 +41,11 @@ def _figures_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
     parser.add_argument("--sparcfire", metavar="FOLDER", help="results of SpArcFiRe on these pictures, for comparison")
     parser.add_argument("--width", choices=("column", "page"), help="for print: 3.3 or 7 inches, a row per galaxy")
-    parser.add_argument("--reference", metavar="TABLE", help="table to compare with, for bars and pitch")
+    parser.add_argument(
+        "--reference",
+        metavar="TABLE",
+        help="table to compare with, for bars and pitch; for pitch also the folder with SpArcFiRe's results",
+    )
     parser.add_argument(
         "--column",
         metavar="NAME",

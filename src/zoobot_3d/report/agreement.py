@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pandas as pd
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.io import read_table
+from zoobot_3d.sources.sparcfire import read_sparcfire_folder, sparcfire_table
 
 __all__ = ["Agreement", "agreement", "read_pairs"]
 
@@ -75,7 +77,8 @@ def read_pairs(
     Parameters
     ----------
     measured, reference : path
-        Tables with a column that names galaxies: one of `NAMES`.
+        Tables with a column that names galaxies: one of `NAMES`. A folder is taken for results of SpArcFiRe, as
+        `zoobot_3d.sources.sparcfire.read_sparcfire_folder` reads them.
     column, reference_column : str
         What is compared. Standard errors are read from the columns of these names with ``_err``, if there are any.
         Where both tables record a unit, the reference is converted; -99, -999 and -9999 there are no numbers.
@@ -88,6 +91,8 @@ def read_pairs(
 
     Raises
     ------
+    BadFileError
+        If a table cannot be read, or a folder has no results of SpArcFiRe.
     CatalogError
         If a column is missing, a name is twice in a table, or the tables have no galaxy in common.
     """
@@ -103,7 +108,7 @@ def read_pairs(
 
 
 def _columns(path: str | os.PathLike[str], column: str, label: str, unit: str = "") -> pd.DataFrame:
-    table = read_table(path)
+    table = sparcfire_table(*read_sparcfire_folder(path)) if Path(path).is_dir() else read_table(path)
     name = next((each for each in NAMES if each in table), None)
     if name is None or column not in table:
         missing = f"{column}, or one of {', '.join(NAMES)}" if name is None else column
