@@ -147,6 +147,31 @@ def test_a_mask_without_direction_has_no_hand():
     assert arms.hand == "" and decode_flags(arms.flags) == ("arms_untraced",)
 
 
+def test_pieces_that_are_steeper_than_any_arm_are_none():
+    arms = measure_arms(spiral(220, 60), GRID)
+    assert arms.n_arms == 0 and np.isnan(arms.pitch) and "arms_untraced" in decode_flags(arms.flags)
+    both = np.maximum(spiral(220, 20, starts=(0.0,)), spiral(220, 60, starts=(200.0,), radii=(40, 90)))
+    arms = measure_arms(both, GRID)
+    assert arms.n_arms == 1 and arms.pitch == pytest.approx(20, abs=1)
+
+
+def test_two_broken_arms_that_touch_at_the_bar_are_two():
+    mask = np.maximum(spiral(220, 20, radii=(28, 90), gap=(48, 56)), rectangle(220, 60, 12, 20))
+    arms = measure_arms(mask, GRID, bar_semi_major=30)
+    assert arms.n_arms == 2 and arms.pitch == pytest.approx(20, abs=1)
+
+
+def test_a_third_arm_that_is_faint_is_counted():
+    bright = spiral(220, 20, starts=(0.0, 120.0), width=6)
+    arms = measure_arms(np.maximum(bright, 0.5 * spiral(220, 20, starts=(240.0,), width=6)), GRID)
+    assert arms.n_arms == 3 and arms.pitch == pytest.approx(20, abs=1)
+
+
+def test_noise_without_arms_has_no_arms():
+    rng = np.random.default_rng(0)
+    assert measure_arms(rng.uniform(0, 0.15, (220, 220)).astype(np.float32), GRID).arms == ()
+
+
 def test_arms_that_leave_the_field_are_flagged():
     mask = spiral(220, 18, radii=(20, 140))
     assert "arms_cut" in decode_flags(measure_arms(mask, GRID).flags)

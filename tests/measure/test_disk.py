@@ -42,6 +42,25 @@ def test_outer_isophotes_of_an_exponential_disk(ratio, pa):
     assert 40 < found.semi_major < 130
 
 
+def test_a_neighbour_that_touches_does_not_flatten_a_round_disk():
+    y, x = np.indices((300, 300)) - 149.5
+    rng = np.random.default_rng(1)
+    alone = 100 * np.exp(-np.hypot(x, y) / 18) + rng.normal(0, 1, x.shape)
+    found = disk_of_light(alone + 100 * np.exp(-np.hypot(x - 70, y) / 10))
+    assert found.axis_ratio > 0.9
+    assert found.axis_ratio == pytest.approx(disk_of_light(alone).axis_ratio, abs=found.axis_ratio_err)
+
+
+def test_an_error_of_the_axis_ratio_is_one_of_the_position_angle():
+    y, x = np.indices((300, 300)) - 149.5
+    noise = np.random.default_rng(1).normal(0, 1, x.shape)
+    found = disk_of_light(100 * np.exp(-np.hypot(x, y / 0.8) / 18) + noise)
+    # 0.04 / (1 - 0.8) / 2 = 0.1 rad; the isophotes agree, and add little.
+    assert found.axis_ratio == pytest.approx(0.8, abs=0.03)
+    assert found.axis_ratio_err == pytest.approx(0.04, abs=0.01)
+    assert found.pa_err == pytest.approx(np.degrees(0.02 / (1 - found.axis_ratio)), rel=0.15)
+
+
 def test_nothing_but_sky_has_no_isophotes():
     assert disk_of_light(np.random.default_rng(1).normal(0, 1, (100, 100))) is None
     assert disk_of_light(np.zeros((100, 100, 3), np.uint8)) is None

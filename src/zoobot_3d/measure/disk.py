@@ -33,6 +33,8 @@ _SMOOTH_PX = 1.2
 _LEVELS = (2.0, 3.5, 6.0)  # standard deviations of the sky
 _LEAST_LEVEL = 3.0  # of 255: compression and rounding of 8-bit pictures
 _LEAST_PX = 40
+# 68% of 400 simulated galaxies have an axis ratio that is off by less: disks are not round, nor are isophotes ellipses.
+_LEAST_RATIO_ERR = 0.04
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,9 @@ class Isophotes:
     Attributes
     ----------
     axis_ratio, axis_ratio_err : float
-        Minor over major axis, and its standard deviation between isophotes.
+        Minor over major axis, and its standard error.
     pa, pa_err : float
-        Position angle of the major axis, deg north through east, 0-180, and its standard deviation.
+        Position angle of the major axis, deg north through east, 0-180, and its standard error.
     semi_major : float
         Of the outermost isophote, px.
     """
@@ -180,8 +182,9 @@ def disk_of_light(image: NDArray[np.generic], centre: tuple[float, float] | None
     """Measure the outer isophotes of the galaxy in a picture or an image.
 
     The image is binned and smoothed. Around 2, 3.5 and 6 standard deviations above the sky, the region about the centre
-    is filled, and its second moments are taken (`photutils.morphology.data_properties`). The median over the levels
-    is the shape, and their scatter the error.
+    is filled, and its second moments are taken (`photutils.morphology.data_properties`). Before, each pixel is lowered
+    to the one across from it about the centre: a neighbour on one side is no part of the disk. The median over the
+    levels is the shape. Its error is their scatter and a least error, calibrated on simulated galaxies.
 
     Parameters
     ----------
@@ -207,6 +210,7 @@ def disk_of_light(image: NDArray[np.generic], centre: tuple[float, float] | None
     _, sky, noise = sigma_clipped_stats(edge, sigma=2.5)
     least = _LEAST_LEVEL if np.asarray(image).dtype == np.uint8 else 0.0
     smooth = gaussian_filter(small - np.float32(sky), _SMOOTH_PX)
+    smooth = _symmetric(smooth, (x + 0.5) * factor - 0.5, (y + 0.5) * factor - 0.5)
     shapes = [
         shape
         for level in _LEVELS
@@ -218,13 +222,29 @@ def disk_of_light(image: NDArray[np.generic], centre: tuple[float, float] | None
     doubled = np.exp(2j * np.radians(angles))
     mean = doubled.mean()
     spread = np.degrees(np.sqrt(max(-2 * np.log(max(abs(mean), 1e-9)), 0))) / 2
+    ratio = float(np.median(ratios))
+    # As much of an error of the shape at 45 deg to the axes turns them.
+    turned = np.degrees(_LEAST_RATIO_ERR / max(1 - ratio, _LEAST_RATIO_ERR)) / 2
     return Isophotes(
-        float(np.median(ratios)),
-        float(np.std(ratios)),
+        ratio,
+        float(np.hypot(np.std(ratios), _LEAST_RATIO_ERR)),
         float(np.degrees(np.angle(mean)) / 2 % 180),
-        float(spread),
+        float(np.hypot(spread, turned)),
         float(sizes.max() / factor),
     )
+
+
+def _symmetric(light: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
+    """Keep what lies on both sides of the centre: the lower one of each pixel and the one across from it.
+
+    A neighbour or a tail on one side is no part of the disk.
+    """
+    turn = np.array([[-1, 0, 2 * x], [0, -1, 2 * y]])
+    beyond = float(light.max())  # nothing is known there
+    across = cv2.warpAffine(
+        light, turn, light.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=beyond
+    )
+    return np.minimum(light, np.asarray(across, np.float32))
 
 
 def _isophote(smooth: NDArray[np.float32], threshold: float, at: tuple[int, int]) -> tuple[float, float, float] | None:
