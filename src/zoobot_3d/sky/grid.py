@@ -427,17 +427,20 @@ def resample(
         )
     row_shift = affine[1, 2] + affine[1, 0] * to_grid.middle[0]
     column_shift = affine[0, 2] + affine[0, 1] * to_grid.middle[1]
-    rows, inside_rows = _interpolation(affine[1, 1], row_shift, to_grid.shape[0], from_grid.shape[0])
-    columns, inside_columns = _interpolation(affine[0, 0], column_shift, to_grid.shape[1], from_grid.shape[1])
+    rows, inside_rows, seen_rows = _interpolation(affine[1, 1], row_shift, to_grid.shape[0], from_grid.shape[0])
+    columns, inside_columns, seen_columns = _interpolation(
+        affine[0, 0], column_shift, to_grid.shape[1], from_grid.shape[1]
+    )
     half: Any
     if array.ndim == 3 and rows_first:
-        channels, width = array.shape[-1], from_grid.shape[1]
-        half = rows @ array.astype(np.float32, copy=False).reshape(len(array), -1)
+        seen = array[seen_rows, seen_columns].astype(np.float32)
+        height, width, channels = seen.shape
+        half = rows @ seen.reshape(height, -1)
         half = half.reshape(-1, width, channels).swapaxes(0, 1).reshape(width, -1)
         out = np.full((*to_grid.shape, channels), fill, np.float32)
         out[inside_rows, inside_columns] = (columns @ half).reshape(columns.shape[0], -1, channels).swapaxes(0, 1)
         return out
-    planes = array.reshape(-1, *from_grid.shape).astype(np.float32, copy=False)
+    planes = array.reshape(-1, *from_grid.shape)[:, seen_rows, seen_columns].astype(np.float32, copy=False)
     out = np.full((len(planes), *to_grid.shape), fill, np.float32)
     for plane, target in zip(planes, out, strict=True):
         half = rows @ plane
@@ -446,10 +449,10 @@ def resample(
 
 
 @lru_cache(maxsize=64)  # a batch of galaxies moves between the same few pairs of grids
-def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[csr_array, slice]:
-    """Weights of a triangle filter for the outputs that are inside, and which these are.
+def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[csr_array, slice, slice]:
+    """Weights of a triangle filter for the outputs that are inside, which these are, and which inputs they see.
 
-    Output i sits at scale * i + shift; the weights are (outputs, n_in).
+    Output i sits at scale * i + shift; the weights are (outputs, inputs seen).
     """
     at = scale * np.arange(n_out) + shift
     radius = max(1.0, scale)
@@ -464,4 +467,6 @@ def _interpolation(scale: float, shift: float, n_out: int, n_in: int) -> tuple[c
     matrix = csr_array((weights[used].astype(np.float32), (index, taps[used])), shape=(n_out, n_in))
     kept = np.flatnonzero(inside)  # one run
     part = slice(int(kept[0]), int(kept[-1]) + 1) if len(kept) else slice(0, 0)
-    return matrix[part], part
+    matrix = matrix[part]
+    seen = slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1) if matrix.nnz else slice(0, 0)
+    return matrix[:, seen], part, seen
