@@ -16,7 +16,6 @@ import pandas as pd
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.errors import CatalogError
 from zoobot_3d.io import read_table
-from zoobot_3d.sources.sparcfire import read_sparcfire_folder, sparcfire_table
 
 __all__ = ["Agreement", "agreement", "read_pairs"]
 
@@ -108,7 +107,12 @@ def read_pairs(
 
 
 def _columns(path: str | os.PathLike[str], column: str, label: str, unit: str = "") -> pd.DataFrame:
-    table = sparcfire_table(*read_sparcfire_folder(path)) if Path(path).is_dir() else read_table(path)
+    if Path(path).is_dir():
+        from zoobot_3d.sources.sparcfire import read_sparcfire_folder, sparcfire_table
+
+        table = sparcfire_table(*read_sparcfire_folder(path))
+    else:
+        table = read_table(path)
     name = next((each for each in NAMES if each in table), None)
     if name is None or column not in table:
         missing = f"{column}, or one of {', '.join(NAMES)}" if name is None else column
