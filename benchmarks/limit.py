@@ -34,7 +34,14 @@ from zoobot_3d.io import write_atomic, write_figure, write_parquet
 
 MATRIX = 3072  # a side: large enough that its time is arithmetic
 GALAXIES = 128
-STEPS = ("read the JPEG", "network's pixels", "network", "picture's pixels", "row with PNG masks", "write the shard")
+STEPS = (
+    "read the JPEG",
+    "picture to what the network sees",
+    "network",
+    "answer to masks on the picture",
+    "row with PNG masks",
+    "write the shard",
+)
 
 
 class Clock:
@@ -59,7 +66,7 @@ def one_round(rows: list[Any], segmenter: Segmenter) -> dict[str, float]:
         pictures = [found for row in rows if isinstance(found := read_galaxy(row), Picture)]
         clock.done("read the JPEG")
         (views,) = segmenter.views([each.picture for each in pictures])
-        clock.done("network's pixels")
+        clock.done("picture to what the network sees")
         batches = [views[i : i + segmenter.batch_size] for i in range(0, len(views), segmenter.batch_size)]
         for batch in batches:
             segmenter.fractions(batch)
@@ -67,7 +74,7 @@ def one_round(rows: list[Any], segmenter: Segmenter) -> dict[str, float]:
         places = segmenter.ask([each.picture for each in pictures])
         clock.last = time.perf_counter()  # the same once more, to have what lays answers on pictures
         found = [place() for place in places]
-        clock.done("picture's pixels")
+        clock.done("answer to masks on the picture")
         for row, picture, each in zip(rows, pictures, found, strict=True):
             records.append(success_row(row, picture, each, {}))
         clock.done("row with PNG masks")

@@ -41,7 +41,7 @@ def test_the_first_report_shows_the_packages_model_and_says_that_more_follows(fo
 
 @pytest.mark.parametrize(
     ("both", "meaning"),
-    [([60, 40], "Neither change is larger"), ([51, 51], "The change is larger than its error.")],
+    [([60, 40], "Neither change is larger"), ([51, 51], "Both changes are larger than twice their errors.")],
 )
 def test_the_report_says_whether_fine_tuning_changed_more_than_chance(folder, both, meaning):
     results = {PACKAGE: evaluation(0.4, [40, 40]), TUNED: evaluation(sum(both) / 200, both)}

@@ -133,3 +133,12 @@ def test_categories_are_plain_columns(tmp_path):
     assert not any(isinstance(kind, pd.CategoricalDtype) for kind in found.dtypes)
     assert found["text"].fillna("").tolist() == ["a", "", "b"]
     assert [int(value) for value in found["number"].dropna()] == [2**60 + 1, 2**60 + 3]
+
+
+def test_a_figure_of_an_unknown_format_is_refused_in_one_line(tmp_path):
+    from matplotlib.figure import Figure
+
+    with pytest.raises(BadFileError, match=r"a\.xyz: figures are not written as \.xyz; give a name that ends in \.png"):
+        io.write_figure(Figure(), tmp_path / "a.xyz")
+    io.write_figure(Figure(), tmp_path / "a.PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.PNG"]

@@ -152,9 +152,9 @@ def _change(package: Evaluation, tuned: Evaluation) -> str:
         told.append(f"of {_LABELS[each]} by {change:+.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}"))
         clear.append(abs(change) > 2 * error)
     meaning = (
-        "The change is larger than its error."
+        "Both changes are larger than twice their errors."
         if all(clear)
-        else "One of the two changes is larger than twice its error."
+        else f"Only the change of {_LABELS[CLASSES[clear.index(True)]]} is larger than twice its error."
         if any(clear)
         else "Neither change is larger than twice its error: the package's model already knows galaxies like these. "
         "Fine-tuning pays where your galaxies look different."
@@ -170,7 +170,8 @@ def _held_out(findings: Findings, pictures: Path) -> Section:
     caption = (
         f"Eight held-out galaxies, drawn at random from those that volunteers marked. From left to right: picture, "
         f"volunteers, {models}. Outlines enclose fractions above 0.2 (dashed) and above 0.5 (solid) of the volunteers. "
-        "The notes give the IoU of each galaxy. North is up, east is left."
+        "The notes give the IoU above 0.2 of each galaxy's arms and bar (- where there is nothing to compare), and of "
+        "one half of the volunteers against the other. North is up, east is left."
     )
     return Section("Held-out galaxies", "", (), (Picture(pictures / "held_out.png", caption),))
 

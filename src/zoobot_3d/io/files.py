@@ -180,10 +180,18 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> None:
-    """Write a matplotlib figure in the format of the file's extension, PNG without one; a PDF has its fonts in it."""
+    """Write a matplotlib figure in the format of the file's extension, PNG without one; a PDF has its fonts in it.
+
+    Raises
+    ------
+    BadFileError
+        If matplotlib does not write this format.
+    """
     import matplotlib as mpl
 
-    kind = Path(path).suffix.removeprefix(".") or "png"
+    kind = Path(path).suffix.removeprefix(".").lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise BadFileError(path, f"figures are not written as .{kind}", "give a name that ends in .png, .pdf or .svg")
     with atomic_path(path) as temporary, mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
         figure.savefig(temporary, format=kind, dpi=dpi)
 
