@@ -112,6 +112,16 @@ def test_uncertainty_has_one_scale_for_all_galaxies():
     assert "standard deviation" in bar.get_xlabel()
 
 
+def test_a_sheet_says_what_its_panels_are_and_where_nothing_was_found():
+    nothing, found = np.full((2, 8, 8), 0.1), np.full((2, 8, 8), 0.1)
+    found[0, 2:5, 2:5] = 0.6
+    figure = figures.contact_sheet([PICTURE] * 3, [nothing, found, nothing], columns=2)
+    assert [axes.get_title() for axes in figure.axes[:5]] == ["picture", "prediction", "picture", "prediction", ""]
+    told = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert told[1] == told[5] == ["nothing above 0.2"]
+    assert not told[3]
+
+
 def test_no_training_log(tmp_path):
     with pytest.raises(BadFileError, match=r"no metrics\.csv"):
         gallery.training(tmp_path, tmp_path / "t.png")
@@ -121,7 +131,7 @@ def test_a_scale_bar_is_in_arcsec_or_in_pixels_where_the_scale_is_unknown():
     masks = np.zeros((2, 100, 100), np.float32)
     picture = np.zeros((100, 100, 3), np.uint8)
     figure = figures.contact_sheet([picture] * 2, [masks] * 2, columns=2, pixscales=[0.5, np.nan])
-    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["10″", "20 px"]
+    assert [text.get_text() for axes in figure.axes[::2] for text in axes.texts] == ["10″", "20 px"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["spiral arms", "bar", "0.2", "0.5"]
 
 

@@ -199,6 +199,11 @@ def contact_sheet(
             for axes in strip[:2]:
                 axes.imshow(picture, interpolation="bilinear")
             outlines(strip[1], mask)
+            if np.nanmax(mask, initial=0) <= min(LEVELS):
+                corner(strip[1], f"nothing above {min(LEVELS):g}")
+            if row == 0:
+                for axes, title in zip(strip, ("picture", "prediction", "uncertainty"), strict=False):
+                    axes.set_title(title)
             if sigmas:
                 strip[2].imshow((255 * SIGMA_MAP(scale(sigmas[index].max(0)))[..., :3]).astype(np.uint8))
             if pixscales:
