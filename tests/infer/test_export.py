@@ -218,8 +218,8 @@ def test_whatever_one_mask_file_raises_is_in_its_row(pictures, segmenter, out, t
     summary = predict(list_galaxies(pictures), segmenter, tmp_path / "new", masks="fits")
     assert (summary.predicted, summary.unwritten) == (3, 1)
     rows = pd.read_parquet(tmp_path / "new" / "shards").set_index("id")
-    assert rows.loc["b", "warning"].startswith("mask file not written: KeyError: ")
-    assert pd.isna(rows.loc["a", "warning"])
+    assert "mask file not written: KeyError: " in rows.loc["b", "warning"]
+    assert "mask file" not in str(rows.loc["a", "warning"])
     summary = export_masks(out, "fits")
     assert (summary.written, list(summary.failed)) == (2, ["b"]) and "b: mask file not written" in str(summary)
 

@@ -29,7 +29,7 @@ def test_a_negative_is_told():
 def test_a_part_of_one_colour_is_told(axis):
     picture = galaxy()
     np.swapaxes(picture, 0, axis)[:16] = [7, 30, 90]
-    assert exposure(picture).startswith("25% of the rows or columns are of one colour: part of it is empty")
+    assert exposure(picture).startswith("25% of the rows or columns are of one colour: an empty part")
 
 
 def test_real_pictures_have_no_such_remark(realdata):

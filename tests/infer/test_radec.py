@@ -143,7 +143,7 @@ def test_names_are_looked_up_or_the_trouble_is_said(tmp_path, tiny_bundle, sky, 
     from astropy.coordinates import SkyCoord
 
     places = {"NGC 1": SkyCoord(*sky[1][0], unit="deg")}
-    monkeypatch.setattr("zoobot_3d.sources.sesame.SkyCoord.from_name", lambda name: places[name])
+    monkeypatch.setattr("zoobot_3d.sources.sesame.SkyCoord.from_name", lambda name, cache: places[name])
     assert run(tiny_bundle, tmp_path / "out", sky, "--name", "NGC 1") == 0
     assert list(pd.read_parquet(tmp_path / "out" / "shards")["id"]) == ["NGC 1"]
     assert run(tiny_bundle, tmp_path / "out", sky, "--name", "nothing") == 2
