@@ -23,6 +23,8 @@ def test_a_usual_picture_has_no_remark():
 
 def test_a_negative_is_told():
     assert exposure(255 - galaxy()).endswith("of 255, and the middle darker: a negative? Invert it")
+    black_sky = np.where(galaxy() < 40, 0, galaxy()).astype(np.uint8)  # of which the negative is white, not saturated
+    assert exposure(255 - black_sky).startswith("the sky is bright, 255 of 255")
 
 
 @pytest.mark.parametrize("axis", [0, 1])

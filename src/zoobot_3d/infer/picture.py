@@ -119,13 +119,13 @@ def exposure(picture: NDArray[np.uint8]) -> str:
     total = counts.sum()
     if (level := int(np.searchsorted(np.cumsum(counts), 0.999 * total))) < _DARK:
         return f"nearly black: 99.9% of the pixels are at most {level} of 255"
-    if (clipped := counts[_BRIGHT:].sum() / total) > _CLIPPED:
-        return f"saturated: {clipped:.0%} of the pixels are clipped"
     height, width = picture.shape[:2]
     middle = picture[height * 7 // 16 : height * 9 // 16 + 1, width * 7 // 16 : width * 9 // 16 + 1]
     rim = np.median(np.concatenate([picture[[0, 1, -2, -1]].reshape(-1, 3), picture[:, [0, 1, -2, -1]].reshape(-1, 3)]))
     if rim > _BRIGHT_SKY and np.median(middle) < rim - _DARKER:
         return f"the sky is bright, {rim:.0f} of 255, and the middle darker: a negative? Invert it"
+    if (clipped := counts[_BRIGHT:].sum() / total) > _CLIPPED:
+        return f"saturated: {clipped:.0%} of the pixels are clipped"
     ranges = [brightest.max(axis) - brightest.min(axis) for axis in (0, 1)]
     flat = max(float(np.mean(steps <= _FLAT)) for steps in ranges)
     if flat > _EMPTY_PART:
