@@ -375,6 +375,13 @@ def test_hours_for_degrees_are_found_out_by_the_matches(match):
     assert summary.n_matched == 30
 
 
+def test_positions_of_another_equinox_are_refused(match):
+    with pytest.raises(CatalogError, match=r"galaxies\.csv: positions of the equinox B1950 by column equinox"):
+        match(galaxies((10.0, 20.0)).assign(equinox="B1950"), catalogue((10.0, 20.0)))
+    summary, _ = match(galaxies((10.0, 20.0)).assign(equinox="J2000", epoch=2015.5), catalogue((10.0, 20.0)))
+    assert summary.n_matched == 1
+
+
 def test_few_matches_alone_are_no_sign_of_hours(match):
     summary, _ = match(HOURS, catalogue((0.4, 1.0), (300.0, 0.0)))
     assert summary.n_matched == 1

@@ -170,6 +170,11 @@ def test_hours_for_degrees_are_refused(root, column):
         build_master(matches_with(root, **{column: [10.0 / 15, 10.0 / 15, values[2]]}), root=root)
 
 
+def test_positions_of_another_equinox_are_refused(root):
+    with pytest.raises(CatalogError, match=r"matches\.parquet: positions of the equinox 1950.* by column EQUINOX"):
+        build_master(matches_with(root, EQUINOX=1950), root=root)
+
+
 def test_tables_without_what_they_are_for_are_refused(root):
     with pytest.raises(CatalogError, match="no row has dr8_id and file_name"):
         build_master(matches_with(root, dr8_id=None), root=root)

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from zoobot_3d import io, schema
 from zoobot_3d.catalog.pixel_scales import gz_pixscale
-from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, read_positions
+from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, check_equinox, read_positions
 from zoobot_3d.catalog.quantities import quantity
 from zoobot_3d.catalog.reading import catalog_root, join_columns, nullable_integers, read_catalog
 from zoobot_3d.catalog.splits import SPLITS, assign_split
@@ -191,6 +191,7 @@ def _named(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
 
 def _placed(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
     """Read both positions of each row as degrees, NaN where they cannot be, and see that they are of one galaxy."""
+    check_equinox(frame, name)
     for ra, dec in ((COL_RA, COL_DEC), (COL_RA_MANGA, COL_DEC_MANGA)):
         units = frame.attrs.get("units", {})
         reader = PositionReader(name, frame.columns, ra=ra, dec=dec, units=units)

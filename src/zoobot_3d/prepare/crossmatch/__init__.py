@@ -17,7 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoobot_3d.catalog.pairs import Catalogue, Pairs, TableCatalogue
-from zoobot_3d.catalog.positions import DEG_PER_UNIT, PositionReader, RaUnit, require_columns, unit_in_name
+from zoobot_3d.catalog.positions import (
+    DEG_PER_UNIT,
+    PositionReader,
+    RaUnit,
+    check_equinox,
+    require_columns,
+    unit_in_name,
+)
 from zoobot_3d.compute.progress import progress_bar
 from zoobot_3d.errors import CatalogError, ConfigError
 from zoobot_3d.io import read_table, write_table
@@ -278,6 +285,7 @@ class _Galaxies:
     @classmethod
     def read(cls, path: str | os.PathLike[str], options: CrossmatchOptions, wanted: list[str]) -> _Galaxies:
         frame, columns, name = read_table(path), options.galaxies, os.fspath(path)
+        check_equinox(frame, name)
         units = frame.attrs.get("units")
         reader = PositionReader(
             name, frame.columns, ra=columns.ra, dec=columns.dec, ra_unit=columns.ra_unit, units=units
